@@ -1,0 +1,45 @@
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: up test check train bench docs new-project clean
+
+up: $(VENV)/.runtime  ## Run the main job: plant, broker, edge agents, coordinators
+	$(BIN)/heron up
+
+test: $(VENV)/.dev  ## Pass the tests
+	$(BIN)/pytest -q
+
+check: $(VENV)/.dev  ## Format, lint, types, import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+train: $(VENV)/.dev  ## Train the policies that ship
+	$(BIN)/heron train --setup ieee34_ieee13
+
+bench: $(VENV)/.dev  ## Measure, beside named peers
+	$(BIN)/python -m benchmarks
+
+new-project: $(VENV)/.dev
+	$(BIN)/heron new-project $(NAME) --domain $(DOMAIN)
+
+$(VENV)/bin/pip:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.runtime: $(VENV)/bin/pip pyproject.toml constraints.txt
+	$(BIN)/pip install --quiet -c constraints.txt -e ".[runtime]"
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/bin/pip pyproject.toml constraints.txt
+	$(BIN)/pip install --quiet -c constraints.txt "torch==2.13.0"
+	$(BIN)/pip install --quiet -c constraints.txt -e ".[dev]"
+	@touch $@ $(VENV)/.runtime
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

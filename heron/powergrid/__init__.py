@@ -1,0 +1,1 @@
+"""The power domain: devices, networks, set-points and measurements."""

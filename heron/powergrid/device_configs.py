@@ -1,0 +1,290 @@
+"""Configuration of each device type: what a user writes under ``device_state_config``.
+
+Every key is accepted as the guide spells it (``p_max_MW``) and in lower case (``p_max_mw``).
+Powers are positive when they inject into the grid, so a battery charges at negative power.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Self
+
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
+
+
+def _either(*names: str) -> AliasChoices:
+    return AliasChoices(*names)
+
+
+PositiveMw = Annotated[float, Field(gt=0.0, le=1e4)]
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Efficiency = Annotated[float, Field(gt=0.0, le=1.0)]
+
+
+class DeviceConfig(BaseModel):
+    """What all devices share.
+
+    Attributes:
+        bus: Bus that it is connected to, in its microgrid's own naming ("Bus 633").
+        phases: Phases that it is connected to; three-phase devices are balanced.
+        ramp_mw_per_min: Largest change of active power; None for no limit.
+        envelope_v_pu: Terminal voltages (low, high) between which the safety envelope lets
+            a set-point pass unchanged; None leaves voltage to the policy.
+        safe_p_mw: Active power of the safe set-point when communication is lost.
+        safe_q_mvar: Reactive power of the safe set-point.
+        reversion_s: Plant seconds after which a device that hears nothing returns to its
+            safe set-point by itself; None for three control intervals.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    bus: str
+    phases: tuple[str, ...] = ("a", "b", "c")
+    ramp_mw_per_min: float | None = Field(default=None, gt=0.0)
+    envelope_v_pu: tuple[float, float] | None = None
+    safe_p_mw: float = 0.0
+    safe_q_mvar: float = 0.0
+    reversion_s: float | None = Field(default=None, gt=0.0)
+
+    @property
+    def p_range_mw(self) -> tuple[float, float]:
+        """Lowest and highest active power, positive = injects."""
+        raise NotImplementedError
+
+    @property
+    def q_range_mvar(self) -> tuple[float, float]:
+        """Lowest and highest reactive power, positive = injects."""
+        return (0.0, 0.0)
+
+    @property
+    def s_max_mva(self) -> float | None:
+        """Apparent-power rating; None for no circle."""
+        return None
+
+    @model_validator(mode="after")
+    def _phases_are_known(self) -> Self:
+        unknown = sorted(set(self.phases) - {"a", "b", "c"})
+        if unknown or not self.phases or len(set(self.phases)) != len(self.phases):
+            raise ValueError(f"phases {self.phases!r}: expected distinct ones of a, b, c")
+        if self.envelope_v_pu is not None and self.envelope_v_pu[0] >= self.envelope_v_pu[1]:
+            raise ValueError(f"envelope_v_pu {self.envelope_v_pu!r}: expected low < high")
+        return self
+
+
+class GeneratorConfig(DeviceConfig):
+    """A dispatchable generator. Cost in $/h is ``a P^2 + b P + c`` with P in MW."""
+
+    p_max_mw: PositiveMw = Field(10.0, validation_alias=_either("p_max_MW", "p_max_mw"))
+    p_min_mw: float = Field(0.0, ge=0.0, validation_alias=_either("p_min_MW", "p_min_mw"))
+    q_max_mvar: float = Field(5.0, validation_alias=_either("q_max_MVAr", "q_max_mvar"))
+    q_min_mvar: float = Field(-5.0, validation_alias=_either("q_min_MVAr", "q_min_mvar"))
+    s_rated_mva: PositiveMw = Field(12.0, validation_alias=_either("s_rated_MVA", "s_rated_mva"))
+    cost_curve_coefs: tuple[float, float, float] = (0.02, 10.0, 0.0)
+    startup_time_hr: float = Field(0.0, ge=0.0)
+    shutdown_time_hr: float = Field(0.0, ge=0.0)
+    startup_cost_usd: float = Field(0.0, ge=0.0)
+    unit_commitment: bool = False
+
+    @property
+    def p_range_mw(self) -> tuple[float, float]:
+        """From the technical minimum to the maximum."""
+        return (self.p_min_mw, self.p_max_mw)
+
+    @property
+    def q_range_mvar(self) -> tuple[float, float]:
+        """Configured reactive range."""
+        return (self.q_min_mvar, self.q_max_mvar)
+
+    @property
+    def s_max_mva(self) -> float | None:
+        """Rating."""
+        return self.s_rated_mva
+
+    @model_validator(mode="after")
+    def _limits_do_not_cross(self) -> Self:
+        if self.p_min_mw >= self.p_max_mw:
+            raise ValueError(f"p_min_MW {self.p_min_mw} must be below p_max_MW {self.p_max_mw}")
+        if self.q_min_mvar > self.q_max_mvar:
+            raise ValueError(f"q_min_MVAr {self.q_min_mvar} is above q_max_MVAr {self.q_max_mvar}")
+        return self
+
+
+class StorageConfig(DeviceConfig):
+    """A battery. ``p_max_mw`` discharges, ``p_min_mw`` (negative) charges."""
+
+    e_capacity_mwh: PositiveMw = Field(
+        5.0, validation_alias=_either("e_capacity_MWh", "e_capacity_mwh")
+    )
+    p_max_mw: PositiveMw = Field(1.0, validation_alias=_either("p_max_MW", "p_max_mw"))
+    p_min_mw: float = Field(-1.0, lt=0.0, validation_alias=_either("p_min_MW", "p_min_mw"))
+    s_rated_mva: PositiveMw | None = Field(
+        None, validation_alias=_either("s_rated_MVA", "s_rated_mva")
+    )
+    q_max_mvar: float = Field(0.0, ge=0.0, validation_alias=_either("q_max_MVAr", "q_max_mvar"))
+    q_min_mvar: float = Field(0.0, le=0.0, validation_alias=_either("q_min_MVAr", "q_min_mvar"))
+    soc_max: Fraction = 0.9
+    soc_min: Fraction = 0.1
+    init_soc: Fraction = 0.5
+    ch_eff: Efficiency = 0.95
+    dsc_eff: Efficiency = 0.95
+    self_discharge_per_h: Fraction = 0.0
+    degradation_usd_per_mwh: float = Field(0.0, ge=0.0)
+
+    @property
+    def p_range_mw(self) -> tuple[float, float]:
+        """Charging (negative) to discharging (positive)."""
+        return (self.p_min_mw, self.p_max_mw)
+
+    @property
+    def q_range_mvar(self) -> tuple[float, float]:
+        """Configured reactive range."""
+        return (self.q_min_mvar, self.q_max_mvar)
+
+    @property
+    def s_max_mva(self) -> float | None:
+        """Rating of the inverter."""
+        return self.s_rated_mva
+
+    @model_validator(mode="after")
+    def _charge_window_is_ordered(self) -> Self:
+        if not self.soc_min < self.soc_max:
+            raise ValueError(f"soc_min {self.soc_min} must be below soc_max {self.soc_max}")
+        if not self.soc_min <= self.init_soc <= self.soc_max:
+            raise ValueError(f"init_soc {self.init_soc} is outside [soc_min, soc_max]")
+        return self
+
+
+class InverterSourceConfig(DeviceConfig):
+    """What PV and wind share: power comes from a profile and can only be curtailed.
+
+    Attributes:
+        p_rated_mw: Output at a profile value of 1.
+        s_rated_mva: Rating; None for 1.1 times ``p_rated_mw``.
+        profile: Column of the data set, per unit of ``p_rated_mw``.
+        curtailment_usd_per_mwh: Cost of energy thrown away.
+    """
+
+    p_rated_mw: PositiveMw = Field(
+        validation_alias=_either("p_rated_MW", "p_rated_mw", "p_max_MW", "p_max_mw")
+    )
+    s_rated_mva: PositiveMw | None = Field(
+        None, validation_alias=_either("s_rated_MVA", "s_rated_mva")
+    )
+    q_max_mvar: float | None = Field(None, validation_alias=_either("q_max_MVAr", "q_max_mvar"))
+    q_min_mvar: float | None = Field(None, validation_alias=_either("q_min_MVAr", "q_min_mvar"))
+    profile: str = ""
+    curtailment_usd_per_mwh: float = Field(0.0, ge=0.0)
+
+    @property
+    def p_range_mw(self) -> tuple[float, float]:
+        """Zero to rated."""
+        return (0.0, self.p_rated_mw)
+
+    @property
+    def s_max_mva(self) -> float | None:
+        """Rating, 1.1 times the rated power unless given."""
+        return 1.1 * self.p_rated_mw if self.s_rated_mva is None else self.s_rated_mva
+
+    @property
+    def q_range_mvar(self) -> tuple[float, float]:
+        """Configured range; 0.3 of the rating either way unless given."""
+        s = self.s_max_mva or 0.0
+        low = -0.3 * s if self.q_min_mvar is None else self.q_min_mvar
+        high = 0.3 * s if self.q_max_mvar is None else self.q_max_mvar
+        return (low, high)
+
+
+class PVConfig(InverterSourceConfig):
+    """A photovoltaic inverter."""
+
+
+class WindTurbineConfig(InverterSourceConfig):
+    """A wind turbine with curtailment."""
+
+    curtailment_usd_per_mwh: float = Field(5.0, ge=0.0)
+
+
+class TransformerConfig(DeviceConfig):
+    """A transformer with a discrete tap changer; its action is the tap position.
+
+    Attributes:
+        element: Name of the transformer or regulator in the network data.
+        tap_step_pu: Voltage per tap.
+        tap_cost_usd: Wear of one tap move.
+    """
+
+    element: str
+    tap_min: int = Field(-16, ge=-32)
+    tap_max: int = Field(16, le=32)
+    tap_step_pu: float = Field(0.00625, gt=0.0, le=0.05)
+    tap_cost_usd: float = Field(0.1, ge=0.0)
+    s_rated_mva: PositiveMw = Field(5.0, validation_alias=_either("s_rated_MVA", "s_rated_mva"))
+
+    @property
+    def p_range_mw(self) -> tuple[float, float]:
+        """A transformer injects nothing."""
+        return (0.0, 0.0)
+
+
+class ControllableLoadConfig(DeviceConfig):
+    """A load that may be reduced. It injects negative power.
+
+    Attributes:
+        p_rated_mw: Demand at a profile value of 1 (an amount, positive).
+        sheddable: Share of the demand that may be taken off.
+        discomfort_usd_per_mwh: Cost of energy not served.
+    """
+
+    p_rated_mw: PositiveMw = Field(validation_alias=_either("p_rated_MW", "p_rated_mw"))
+    power_factor: float = Field(0.95, gt=0.0, le=1.0)
+    sheddable: Fraction = 0.5
+    profile: str = ""
+    discomfort_usd_per_mwh: float = Field(200.0, ge=0.0)
+
+    @property
+    def p_range_mw(self) -> tuple[float, float]:
+        """From full demand (negative) to what cannot be shed."""
+        return (-self.p_rated_mw, 0.0)
+
+
+class EVChargerConfig(DeviceConfig):
+    """A charging point: charges (negative power) while a car is connected.
+
+    Attributes:
+        arrival_hour: Hour of day at which the car comes.
+        departure_hour: Hour of day at which it leaves, with ``soc_target`` wanted.
+        v2g: Whether it may discharge.
+    """
+
+    e_capacity_mwh: PositiveMw = Field(
+        0.06, validation_alias=_either("e_capacity_MWh", "e_capacity_mwh")
+    )
+    p_max_charge_mw: PositiveMw = Field(
+        0.011, validation_alias=_either("p_max_charge_MW", "p_max_charge_mw")
+    )
+    v2g: bool = False
+    arrival_hour: float = Field(18.0, ge=0.0, lt=24.0)
+    departure_hour: float = Field(7.0, ge=0.0, lt=24.0)
+    init_soc: Fraction = 0.4
+    soc_target: Fraction = 0.9
+    ch_eff: Efficiency = 0.93
+    dsc_eff: Efficiency = 0.93
+    unserved_usd_per_mwh: float = Field(300.0, ge=0.0)
+
+    @property
+    def p_range_mw(self) -> tuple[float, float]:
+        """Charging is negative; discharging only with ``v2g``."""
+        return (-self.p_max_charge_mw, self.p_max_charge_mw if self.v2g else 0.0)
+
+
+DEVICE_CONFIGS: Mapping[str, type[DeviceConfig]] = {
+    "Generator": GeneratorConfig,
+    "ESS": StorageConfig,
+    "PV": PVConfig,
+    "WindTurbine": WindTurbineConfig,
+    "Transformer": TransformerConfig,
+    "ControllableLoad": ControllableLoadConfig,
+    "EVCharger": EVChargerConfig,
+}
+"""Device types that ship, by their name in a setup. Users add theirs with the registry in
+`heron.powergrid.agents`."""

@@ -1,0 +1,198 @@
+"""A setup: networks, microgrids, devices, profiles and the rules of the episode.
+
+`SetupConfig` is what ``config.yml`` says, checked. It is plain data: `heron.powergrid.networks`
+builds the grid from it, `simulator.Plant` the plant, `heron.powergrid.agents` the agents.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, field_validator, model_validator
+
+from heron.powergrid.device_configs import DEVICE_CONFIGS, DeviceConfig
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class RegulatorControl(_Frozen):
+    """Line-drop compensation of one regulator bank, on a 120 V base.
+
+    Attributes:
+        v_set: Wanted voltage, V.
+        bandwidth_v: Width of the dead band, V.
+        r_v: Resistive setting, V.
+        x_v: Reactive setting, V.
+        pt_ratio: Potential transformer ratio.
+        ct_primary_a: Primary rating of the current transformer, A.
+        delay_s: Time that the voltage must be out of band before the tap moves.
+    """
+
+    v_set: float = Field(gt=90, lt=150)
+    bandwidth_v: float = Field(2.0, gt=0)
+    r_v: float = 0.0
+    x_v: float = 0.0
+    pt_ratio: float = Field(gt=0)
+    ct_primary_a: float = Field(gt=0)
+    delay_s: float = Field(0.0, ge=0)
+
+
+class HeadTransformer(_Frozen):
+    """The transformer by which a microgrid joins the feeder; wye-grounded on both sides."""
+
+    s_kva: float = Field(gt=0)
+    x_pct: float = Field(5.75, gt=0, lt=30)
+    r_pct: float = Field(1.1, ge=0, lt=30)
+    tap: float = Field(1.0, gt=0.8, lt=1.2)
+
+
+class DeviceEntry(_Frozen):
+    """One device of a microgrid."""
+
+    type: str
+    name: Annotated[str, Field(min_length=1, pattern=r"^[A-Za-z][A-Za-z0-9_\-]*$")]
+    device_state_config: SerializeAsAny[DeviceConfig]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _choose_config_by_type(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        kind = data.get("type")
+        raw = data.get("device_state_config", {})
+        model = device_config_class(str(kind))
+        if model is None:
+            raise ValueError(f"unknown device type {kind!r}: expected one of {known_types()}")
+        if isinstance(raw, DeviceConfig):
+            return data
+        return {**data, "device_state_config": model.model_validate(raw)}
+
+
+_extra_types: dict[str, type[DeviceConfig]] = {}
+
+
+def add_device_type(name: str, model: type[DeviceConfig]) -> None:
+    """Make a user's device type known to the setup files.
+
+    Raises:
+        ValueError: The name is taken by another class.
+    """
+    taken = device_config_class(name)
+    if taken is not None and taken is not model:
+        raise ValueError(f"device type {name!r} is already {taken.__qualname__}")
+    _extra_types[name] = model
+
+
+def device_config_class(name: str) -> type[DeviceConfig] | None:
+    """Return the configuration model of a device type, or None."""
+    return DEVICE_CONFIGS.get(name) or _extra_types.get(name)
+
+
+def known_types() -> list[str]:
+    """Return the names of all device types."""
+    return sorted({*DEVICE_CONFIGS, *_extra_types})
+
+
+class DsoConfig(_Frozen):
+    """The feeder that the distribution system operator runs."""
+
+    name: str = "DSO"
+    network: str = "ieee34"
+    load_area: str = ""
+    source_v_pu: float = Field(1.0, gt=0.8, lt=1.2)
+    load_scale: float = Field(1.0, gt=0, le=10)
+    bus_load_scale: dict[str, float] = Field(default_factory=dict)
+    capacitors: bool = True
+    regulators: dict[str, RegulatorControl] = Field(default_factory=dict)
+    load_profiles: tuple[str, ...] = ()
+
+
+class MicrogridConfig(_Frozen):
+    """One microgrid and its devices."""
+
+    name: Annotated[str, Field(min_length=1, pattern=r"^[A-Za-z][A-Za-z0-9_\-]*$")]
+    connection_bus: str
+    network: str = "ieee13"
+    base_power: float = Field(1.0, gt=0)
+    load_scale: float = Field(1.0, gt=0, le=10)
+    capacitors: bool = False
+    transformer: HeadTransformer | None = None
+    load_profiles: tuple[str, ...] = ()
+    devices: tuple[DeviceEntry, ...] = Field(min_length=1)
+
+
+class SetupConfig(_Frozen):
+    """A whole setup.
+
+    Attributes:
+        name: Name of the setup; the directory's name when it is loaded from one.
+        dataset_path: CSV with one row per profile step, relative to ``config.yml``.
+        train: Whether episodes start on training days (else test days).
+        penalty: Weight of safety in the reward, $ per pu node hour.
+        share_reward: Give every agent the mean reward.
+        max_episode_steps: Steps in an episode.
+        step_s: Length of a control step in plant seconds.
+        engine: Power-flow engine: ``threephase`` or ``pandapower``.
+        v_limits_pu: Voltage band; outside it a node violates.
+        price_profile: Column of the price, $/MWh.
+        forecast: Whether agents see the day-ahead prices.
+        seed: Seed of everything that the setup draws.
+    """
+
+    name: str = ""
+    dataset_path: str | None = None
+    train: bool = True
+    penalty: float = Field(10.0, ge=0)
+    share_reward: bool = False
+    max_episode_steps: int = Field(96, ge=1)
+    step_s: float = Field(900.0, gt=0, le=3600)
+    engine: str = "threephase"
+    v_limits_pu: tuple[float, float] = (0.95, 1.05)
+    price_profile: str = "price"
+    forecast: bool = True
+    seed: int = Field(0, ge=0)
+    dso_config: DsoConfig = DsoConfig()
+    microgrid_configs: tuple[MicrogridConfig, ...] = Field(min_length=1)
+
+    @field_validator("v_limits_pu")
+    @classmethod
+    def _band_is_ordered(cls, v: tuple[float, float]) -> tuple[float, float]:
+        if not 0.5 < v[0] < v[1] < 1.5:
+            raise ValueError(f"{v!r}: expected 0.5 < low < high < 1.5")
+        return v
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Self:
+        seen: set[str] = {self.dso_config.name}
+        for name in [
+            *(m.name for m in self.microgrid_configs),
+            *(d.name for m in self.microgrid_configs for d in m.devices),
+        ]:
+            if name in seen:
+                raise ValueError(f"the name {name!r} is used twice")
+            seen.add(name)
+        return self
+
+    @property
+    def device_ids(self) -> tuple[str, ...]:
+        """All devices, microgrid by microgrid: the order of every device array."""
+        return tuple(d.name for m in self.microgrid_configs for d in m.devices)
+
+    @property
+    def microgrid_ids(self) -> tuple[str, ...]:
+        """All microgrids: the order of every microgrid array."""
+        return tuple(m.name for m in self.microgrid_configs)
+
+    def device(self, device_id: str) -> DeviceEntry:
+        """Return one device's entry.
+
+        Raises:
+            KeyError: No such device.
+        """
+        for microgrid in self.microgrid_configs:
+            for entry in microgrid.devices:
+                if entry.name == device_id:
+                    return entry
+        raise KeyError(device_id)

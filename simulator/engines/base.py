@@ -1,0 +1,122 @@
+"""The interface that every power-flow engine implements.
+
+An engine is built once for a `Grid` (network data, no state). `solve` is a pure function of
+its inputs and of the `GridState` passed in, so a failed solve leaves everything as it was.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from heron.powergrid.networks import Grid
+
+FloatArray = npt.NDArray[np.float64]
+ComplexArray = npt.NDArray[np.complex128]
+IntArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Injections:
+    """What is put on the network for one solve.
+
+    Attributes:
+        load_scale: (n_loads,) multiplier on each load's nominal P and Q, order of
+            ``Grid.loads``.
+        p_mw: (n_devices,) active power, positive = injects, order of ``Grid.devices``.
+        q_mvar: (n_devices,) reactive power, positive = injects.
+    """
+
+    load_scale: FloatArray
+    p_mw: FloatArray
+    q_mvar: FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class GridState:
+    """What an engine carries from one solve to the next.
+
+    Attributes:
+        taps: (n_regulators,) tap positions, -16 to 16.
+        v: (n_nodes,) complex voltages for a warm start, in the engine's own order; empty for
+            a flat start.
+    """
+
+    taps: IntArray
+    v: ComplexArray
+
+
+@dataclass(frozen=True, slots=True)
+class Solution:
+    """One solved power flow.
+
+    Attributes:
+        v_pu: (n_nodes,) complex voltages in pu, in the order of ``engine.nodes``.
+        source_p_mw: Active power that the source supplies, positive = into the feeder.
+        source_q_mvar: Reactive power that the source supplies.
+        losses_mw: Losses of the whole network.
+        device_v_pu: (n_devices, 3) phase voltages at each device; NaN where it has no phase.
+        pcc_p_mw: (n_microgrids,) positive = the microgrid exports into the feeder, measured
+            on the feeder's side of its transformer.
+        pcc_q_mvar: (n_microgrids,) the same for reactive power.
+        pcc_v_pu: (n_microgrids, 3) phase voltages on the feeder's side.
+        head_v_pu: (3,) phase voltages of the source bus.
+        loading_pct: (n_branches,) loading of each rated branch, order of ``Grid.branches``.
+        iterations: Iterations of the last inner solve.
+        tap_moves: Regulator steps taken.
+        state: To be passed to the next solve.
+    """
+
+    v_pu: ComplexArray
+    source_p_mw: float
+    source_q_mvar: float
+    losses_mw: float
+    device_v_pu: FloatArray
+    pcc_p_mw: FloatArray
+    pcc_q_mvar: FloatArray
+    pcc_v_pu: FloatArray
+    head_v_pu: FloatArray
+    loading_pct: FloatArray
+    iterations: int
+    tap_moves: int
+    state: GridState
+
+
+class Engine(Protocol):
+    """A power-flow solver for one grid.
+
+    Not safe to share between threads or processes; one owner each.
+    """
+
+    @property
+    def name(self) -> str:
+        """Name in configurations: ``pandapower``, ``threephase`` or ``lightsim2grid``."""
+        ...
+
+    @property
+    def grid(self) -> Grid:
+        """The network that it was built for."""
+        ...
+
+    @property
+    def nodes(self) -> tuple[tuple[str, str], ...]:
+        """(bus, phase) of each entry of ``Solution.v_pu``; phase is a, b, c, or "1"."""
+        ...
+
+    def initial_state(self) -> GridState:
+        """Return the state for a flat start with the grid's own tap positions."""
+        ...
+
+    def solve(
+        self, injections: Injections, state: GridState, *, move_taps: bool = True
+    ) -> Solution:
+        """Solve one instant, letting regulators move unless ``move_taps`` is False.
+
+        Raises:
+            PowerFlowDiverged: No solution; also for NaN or infinite inputs, and for islands
+                or dead buses that carry load.
+        """
+        ...
