@@ -8,14 +8,30 @@ command or an old measurement never looks fresh to whoever subscribes later.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Generic, TypeVar
 
 from heron.messaging import wire
 
 ROOT = "heron"
+_FORBIDDEN = frozenset("/+#\0")
+
+M = TypeVar("M", bound=wire.Message)
+
+
+class WhileDown(StrEnum):
+    """What publishing does while there is no connection to the broker."""
+
+    DROP = "drop"
+    """Lost, and counted: by the time the broker is back it would be old."""
+    RAISE = "raise"
+    """`heron.errors.BrokerUnavailable`: the sender must know that nobody was told."""
+    KEEP = "keep"
+    """The last one of each agent is sent as soon as the connection is back."""
 
 
 @dataclass(frozen=True, slots=True)
-class Topic:
+class Topic(Generic[M]):
     """One row of the table.
 
     Attributes:
@@ -26,18 +42,30 @@ class Topic:
         retain: Whether the broker keeps the last one.
         sender: Who publishes.
         max_age_s: Wall seconds after which a receiver treats it as stale; None: never.
+        while_down: What publishing does without a connection.
+        meaning: One line for the documentation.
     """
 
     name: str
     pattern: str
-    model: type[wire.Message]
+    model: type[M]
     qos: int
     retain: bool
     sender: str
     max_age_s: float | None
+    while_down: WhileDown
+    meaning: str
 
     def path(self, site: str, agent: str = "") -> str:
-        """Return the full topic for one site and agent."""
+        """Return the full topic for one site and agent.
+
+        Raises:
+            ValueError: A name is empty where one is needed, or would add or match levels.
+        """
+        names = [site, agent] if "{agent}" in self.pattern else [site]
+        for name in names:
+            if not name or _FORBIDDEN & set(name):
+                raise ValueError(f"{name!r} cannot stand in topic {self.pattern!r}")
         return f"{ROOT}/{site}/{self.pattern.format(agent=agent)}"
 
     def wildcard(self, site: str) -> str:
@@ -59,19 +87,131 @@ class Topic:
         return agent
 
 
-STATUS = Topic("status", "status/{agent}", wire.Status, 1, True, "everyone", None)
-TELEMETRY = Topic("telemetry", "telemetry/{agent}", wire.Telemetry, 0, False, "edge", 10.0)
-COMMAND = Topic("command", "command/{agent}", wire.Command, 1, False, "coordinator", None)
-RESULT = Topic("result", "result/{agent}", wire.CommandResult, 0, False, "edge", None)
-MODE = Topic("mode", "mode/{agent}", wire.ModeRequest, 1, False, "operator", None)
-SIGNAL = Topic("signal", "signal/{agent}", wire.SystemSignal, 1, False, "DSO", None)
-ACTED = Topic("acted", "acted/{agent}", wire.Acted, 1, False, "edge", None)
-CLOCK = Topic("clock", "plant/clock", wire.PlantClock, 1, False, "simulator", None)
-ACCOUNT = Topic("account", "plant/account", wire.StepAccount, 1, False, "simulator", None)
-DECISION = Topic("decision", "decision/{agent}", wire.Decision, 0, False, "coordinator", None)
-ALARM = Topic("alarm", "alarm/{agent}", wire.Alarm, 1, False, "everyone", None)
+_DROP, _RAISE, _KEEP = WhileDown.DROP, WhileDown.RAISE, WhileDown.KEEP
 
-TOPICS: tuple[Topic, ...] = (
+STATUS = Topic(
+    "status",
+    "status/{agent}",
+    wire.Status,
+    1,
+    True,
+    "everyone",
+    None,
+    _KEEP,
+    "who is alive; the last will says offline",
+)
+TELEMETRY = Topic(
+    "telemetry",
+    "telemetry/{agent}",
+    wire.Telemetry,
+    0,
+    False,
+    "edge",
+    10.0,
+    _DROP,
+    "what a device or meter shows",
+)
+COMMAND = Topic(
+    "command",
+    "command/{agent}",
+    wire.Command,
+    1,
+    False,
+    "coordinator",
+    None,
+    _RAISE,
+    "a set-point with sequence and time to live",
+)
+RESULT = Topic(
+    "result",
+    "result/{agent}",
+    wire.CommandResult,
+    0,
+    False,
+    "edge",
+    None,
+    _DROP,
+    "what became of a command",
+)
+MODE = Topic(
+    "mode",
+    "mode/{agent}",
+    wire.ModeRequest,
+    1,
+    False,
+    "operator",
+    None,
+    _RAISE,
+    "a wish to change a mode",
+)
+SIGNAL = Topic(
+    "signal",
+    "signal/{agent}",
+    wire.SystemSignal,
+    1,
+    False,
+    "DSO",
+    None,
+    _KEEP,
+    "price, day-ahead prices and limits for a coordinator",
+)
+ACTED = Topic(
+    "acted",
+    "acted/{agent}",
+    wire.Acted,
+    1,
+    False,
+    "edge",
+    None,
+    _KEEP,
+    "an edge process has acted on a step",
+)
+CLOCK = Topic(
+    "clock",
+    "plant/clock",
+    wire.PlantClock,
+    1,
+    False,
+    "simulator",
+    None,
+    _KEEP,
+    "the plant's step and time",
+)
+ACCOUNT = Topic(
+    "account",
+    "plant/account",
+    wire.StepAccount,
+    1,
+    False,
+    "simulator",
+    None,
+    _DROP,
+    "reward, cost and violations of a step, for reports only",
+)
+DECISION = Topic(
+    "decision",
+    "decision/{agent}",
+    wire.Decision,
+    0,
+    False,
+    "coordinator",
+    None,
+    _DROP,
+    "what a coordinator decided",
+)
+ALARM = Topic(
+    "alarm",
+    "alarm/{agent}",
+    wire.Alarm,
+    1,
+    False,
+    "everyone",
+    None,
+    _KEEP,
+    "something that a person should see",
+)
+
+TOPICS: tuple[Topic[Any], ...] = (
     STATUS,
     TELEMETRY,
     COMMAND,

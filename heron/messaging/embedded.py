@@ -1,0 +1,186 @@
+"""A broker that comes with the package: iotcore in a child process, on loopback only.
+
+The Rust broker inside iotcore cannot be stopped, so it lives in a process of its own
+(``python -m heron.messaging.embedded``) that ends when it is told to, or when the pipe from
+its parent closes: a parent that is killed leaves no broker behind.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from contextlib import suppress
+from types import TracebackType
+from typing import Self
+
+from heron.errors import BrokerUnavailable
+
+LOOPBACK = "127.0.0.1"
+_MAX_PAYLOAD_BYTES = 1_048_576
+_ATTEMPTS = 3
+_POLL_S = 0.02
+
+
+def free_port(host: str = LOOPBACK) -> int:
+    """Return a TCP port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
+
+
+class EmbeddedBroker:
+    """Runs the broker while the context is entered.
+
+    Args:
+        port: TCP port; None takes a free one.
+        ready_s: Wall seconds that it may take to answer.
+    """
+
+    def __init__(self, port: int | None = None, *, ready_s: float = 10.0) -> None:
+        self._wanted_port = port
+        self._ready_s = ready_s
+        self._process: asyncio.subprocess.Process | None = None
+        self.port = 0 if port is None else port
+
+    @property
+    def url(self) -> str:
+        """Address for `heron.messaging.mqtt.MqttBus`."""
+        return f"mqtt://{LOOPBACK}:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        """Process id of the broker.
+
+        Raises:
+            BrokerUnavailable: It does not run.
+        """
+        if self._process is None:
+            raise BrokerUnavailable(self.url, "the embedded broker does not run")
+        return self._process.pid
+
+    async def __aenter__(self) -> Self:
+        """Start it, and return when it accepts connections.
+
+        Raises:
+            BrokerUnavailable: The port is taken, or it did not come up.
+        """
+        attempts = _ATTEMPTS if self._wanted_port is None else 1
+        for attempt in range(1, attempts + 1):
+            if self._wanted_port is None:
+                self.port = free_port()
+            try:
+                await self._start()
+            except BrokerUnavailable:
+                # Another process may have taken the free port in between.
+                if attempt == attempts:
+                    raise
+            else:
+                break
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Stop it and free its port."""
+        await self._stop()
+
+    async def wait(self) -> int:
+        """Wait until the process ends and return its exit code."""
+        return 0 if self._process is None else await self._process.wait()
+
+    async def _start(self) -> None:
+        _require_free(self.port)
+        # A session of its own: Ctrl-C in a terminal must not take the broker away before
+        # those who still have to say goodbye over it.
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "heron.messaging.embedded",
+            "--port",
+            str(self.port),
+            stdin=asyncio.subprocess.PIPE,
+            start_new_session=True,
+        )
+        try:
+            async with asyncio.timeout(self._ready_s):
+                while not await _accepts(self.port):
+                    if self._process.returncode is not None:
+                        raise BrokerUnavailable(
+                            self.url, f"the embedded broker ended with {self._process.returncode}"
+                        )
+                    await asyncio.sleep(_POLL_S)
+        except TimeoutError as error:
+            await self._stop()
+            raise BrokerUnavailable(self.url, f"no answer within {self._ready_s} s") from error
+        except BaseException:
+            await self._stop()
+            raise
+
+    async def _stop(self) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        if process.stdin is not None:
+            process.stdin.close()
+        if process.returncode is None:
+            with suppress(ProcessLookupError):
+                process.terminate()
+            try:
+                async with asyncio.timeout(2.0):
+                    await process.wait()
+            except TimeoutError:
+                process.kill()
+        await process.wait()
+
+
+def _require_free(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError as error:
+            raise BrokerUnavailable(f"mqtt://{LOOPBACK}:{port}", "the port is taken") from error
+
+
+async def _accepts(port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection(LOOPBACK, port)
+    except OSError:
+        return False
+    writer.close()
+    with suppress(OSError):
+        await writer.wait_closed()
+    return True
+
+
+def _exit_with_parent() -> None:
+    sys.stdin.buffer.read()
+    os._exit(0)
+
+
+def _serve(port: int) -> None:
+    from iotcore import IotCoreBroker
+
+    logging.basicConfig(level=logging.WARNING)
+    # rumqttd's tracing marks every packet as an error record.
+    logging.getLogger("rumqttd").setLevel(logging.CRITICAL)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    IotCoreBroker(
+        listen=LOOPBACK, port=port, max_payload_size=_MAX_PAYLOAD_BYTES, max_inflight_count=1000
+    ).run_forever()
+
+
+if __name__ == "__main__":
+    _parser = argparse.ArgumentParser(description="Embedded MQTT broker, on loopback.")
+    _parser.add_argument("--port", type=int, required=True)
+    _serve(_parser.parse_args().port)
