@@ -1,0 +1,333 @@
+"""The codec: what a policy sees and what it says, as ordered, named, scaled numbers.
+
+The ordered list of (agent, feature, field, unit, scale) is the observation; the ordered list of
+bounded set-points is the action. Training and the deployed controller build both with this code
+from the same agents, and the codec's hash stands in the policy's manifest, so that a policy
+never runs on an observation that it was not trained on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any, Protocol, Self, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from heron.core import FeatureProvider, State
+from heron.errors import ManifestMismatch, PolicyError
+
+FloatArray = npt.NDArray[np.float32]
+
+
+class ActionMapping(StrEnum):
+    """How a normalised action in [-1, 1] becomes a set-point; see `SetpointSpec.decode`."""
+
+    LINEAR = "linear"
+    CENTRED = "centred"
+    CEILING = "ceiling"
+
+
+CEILING_FULL_AT = 0.7
+"""Width of action, counted from -1, over which a ceiling rises from zero to its maximum: every
+action above ``-1 + 0.7`` leaves the source uncurtailed, so that small actions do nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class FieldSpec:
+    """One number of an observation.
+
+    Attributes:
+        agent: Agent that owns the feature.
+        feature: Name of the feature.
+        field: Name of the field in it.
+        unit: Its unit; empty for a pure number.
+        scale: The observation holds the value divided by this.
+    """
+
+    agent: str
+    feature: str
+    field: str
+    unit: str = ""
+    scale: float = 1.0
+
+    @property
+    def path(self) -> str:
+        """``agent.feature.field``."""
+        return f"{self.agent}.{self.feature}.{self.field}"
+
+
+@dataclass(frozen=True, slots=True)
+class SetpointSpec:
+    """One number of an action.
+
+    Attributes:
+        agent: Device that it is for.
+        quantity: ``p_mw``, ``q_mvar`` or another name with its unit.
+        low: Smallest set-point, positive = injects.
+        high: Largest set-point.
+        mapping: ``linear`` (-1 is low, 1 is high), ``centred`` (0 is zero, -1 is low, 1 is
+            high) or ``ceiling`` (-1 is zero, from -0.3 on it is high).
+    """
+
+    agent: str
+    quantity: str
+    low: float
+    high: float
+    mapping: str = ActionMapping.LINEAR
+
+    @property
+    def path(self) -> str:
+        """``agent.quantity``."""
+        return f"{self.agent}.{self.quantity}"
+
+    def decode(self, x: float) -> float:
+        """Return the set-point for a normalised action; values outside [-1, 1] are clipped.
+
+        Raises:
+            PolicyError: ``x`` is not finite, or the mapping is unknown.
+        """
+        if not np.isfinite(x):
+            raise PolicyError(f"{self.path}: the action is {x}")
+        x = min(1.0, max(-1.0, float(x)))
+        match self.mapping:
+            case ActionMapping.LINEAR:
+                return self.low + (x + 1.0) / 2.0 * (self.high - self.low)
+            case ActionMapping.CENTRED:
+                return x * self.high if x >= 0.0 else -x * self.low
+            case ActionMapping.CEILING:
+                return self.high * min(1.0, (x + 1.0) / CEILING_FULL_AT)
+            case _:
+                raise PolicyError(f"{self.path}: unknown mapping {self.mapping!r}")
+
+    def encode(self, value: float) -> float:
+        """Return the normalised action that gives a set-point, the inverse of `decode`.
+
+        A full ceiling gives 1.
+
+        Raises:
+            PolicyError: The mapping is unknown.
+        """
+        match self.mapping:
+            case ActionMapping.LINEAR:
+                span = self.high - self.low
+                x = 2.0 * (value - self.low) / span - 1.0 if span else 0.0
+            case ActionMapping.CENTRED:
+                side = self.high if value >= 0.0 else -self.low
+                x = value / side if side else 0.0
+            case ActionMapping.CEILING:
+                share = value / self.high if self.high else 1.0
+                x = 1.0 if share >= 1.0 else share * CEILING_FULL_AT - 1.0
+            case _:
+                raise PolicyError(f"{self.path}: unknown mapping {self.mapping!r}")
+        return min(1.0, max(-1.0, x))
+
+
+@runtime_checkable
+class Commandable(Protocol):
+    """A device agent whose action a policy can fill."""
+
+    def setpoint_specs(self) -> Sequence[SetpointSpec]:
+        """Return one specification for each number of its action, in the action's order."""
+        ...
+
+
+@dataclass(frozen=True)
+class PolicyCodec:
+    """Ordered observation fields and ordered set-points of one coordinator.
+
+    Attributes:
+        agent_id: The coordinator.
+        fields: Observation, (obs_dim,).
+        setpoints: Action, (act_dim,).
+    """
+
+    agent_id: str
+    fields: tuple[FieldSpec, ...]
+    setpoints: tuple[SetpointSpec, ...]
+    _groups: tuple[tuple[str, str, slice, tuple[str, ...]], ...] = field(
+        init=False, repr=False, compare=False
+    )
+    _scale: npt.NDArray[np.float64] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        scale = np.array([f.scale for f in self.fields], dtype=np.float64)
+        if not (np.isfinite(scale) & (scale > 0.0)).all():
+            bad = [f.path for f, s in zip(self.fields, scale, strict=True) if not s > 0.0]
+            raise PolicyError(f"scales must be positive and finite: {', '.join(bad)}")
+        object.__setattr__(self, "_scale", scale)
+        object.__setattr__(self, "_groups", tuple(_group(self.fields)))
+
+    @property
+    def obs_dim(self) -> int:
+        """Length of the observation."""
+        return len(self.fields)
+
+    @property
+    def act_dim(self) -> int:
+        """Length of the action."""
+        return len(self.setpoints)
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the codec's content, in hex."""
+        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
+
+    def index(self, agent: str, feature: str, name: str) -> int:
+        """Return the position of a field in the observation.
+
+        Raises:
+            KeyError: The observation holds no such field.
+        """
+        for i, spec in enumerate(self.fields):
+            if (spec.agent, spec.feature, spec.field) == (agent, feature, name):
+                return i
+        raise KeyError(f"{agent}.{feature}.{name}")
+
+    def encode(self, agent: Any) -> FloatArray:
+        """Return the observation of a coordinator, scaled, (obs_dim,).
+
+        Raises:
+            ManifestMismatch: The agent lacks a feature of the codec, or it has other fields.
+        """
+        out = np.empty(self.obs_dim, dtype=np.float64)
+        owners = {agent.agent_id: agent, **agent.subordinates}
+        for owner, name, where, fields in self._groups:
+            values = np.asarray(_find(owners, owner, name).vector(), dtype=np.float64)
+            if values.shape != (len(fields),):
+                raise ManifestMismatch(
+                    f"{owner}.{name} has {values.size} fields, the codec {len(fields)}"
+                )
+            out[where] = values
+        return (out / self._scale).astype(np.float32)
+
+    def differences(self, other: PolicyCodec) -> list[str]:
+        """Return what differs, one line each; empty when the codecs are the same."""
+        found: list[str] = []
+        if self.agent_id != other.agent_id:
+            found.append(f"agent: {self.agent_id!r} here, {other.agent_id!r} there")
+        found += _differences("observation", self.fields, other.fields)
+        found += _differences("action", self.setpoints, other.setpoints)
+        return found
+
+    def require_same(self, other: PolicyCodec, what: str) -> None:
+        """Refuse another codec.
+
+        Args:
+            other: The codec that is wanted.
+            what: Named in the message, e.g. the policy's file.
+
+        Raises:
+            ManifestMismatch: They differ; the message says where first, and in how many places.
+        """
+        found = self.differences(other)
+        if found:
+            more = f" (and {len(found) - 1} more differences)" if len(found) > 1 else ""
+            raise ManifestMismatch(f"{what}: made for another codec: {found[0]}{more}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data for JSON."""
+        return {
+            "agent_id": self.agent_id,
+            "fields": [asdict(f) for f in self.fields],
+            "setpoints": [asdict(s) for s in self.setpoints],
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Build from plain data.
+
+        Raises:
+            PolicyError: A key is missing or unknown.
+        """
+        try:
+            return cls(
+                str(data["agent_id"]),
+                tuple(FieldSpec(**f) for f in data["fields"]),
+                tuple(SetpointSpec(**s) for s in data["setpoints"]),
+            )
+        except (KeyError, TypeError) as error:
+            raise PolicyError(f"this is not a codec: {error}") from error
+
+
+def codec_of(agent: Any) -> PolicyCodec:
+    """Return the codec of a coordinator: its own features, then each device's that it may see.
+
+    Args:
+        agent: A coordinator with ``agent_id``, ``state`` and ``subordinates``, whose devices
+            are `Commandable`.
+
+    Raises:
+        PolicyError: A device cannot say what its action is.
+    """
+    fields: list[FieldSpec] = []
+    setpoints: list[SetpointSpec] = []
+    for owner in (agent, *agent.subordinates.values()):
+        level = owner.state.owner_level
+        for name, feature in owner.state.items():
+            if feature.is_observable_by(
+                agent.agent_id, agent.state.owner_level, owner.agent_id, level
+            ):
+                fields += _field_specs(owner.agent_id, name, feature)
+    for device_id, device in agent.subordinates.items():
+        if not isinstance(device, Commandable):
+            raise PolicyError(f"{device_id}: {type(device).__name__} declares no setpoint_specs()")
+        setpoints += device.setpoint_specs()
+    return PolicyCodec(agent.agent_id, tuple(fields), tuple(setpoints))
+
+
+def _field_specs(owner: str, feature_name: str, feature: FeatureProvider) -> Iterator[FieldSpec]:
+    names, units, scales = feature.names(), feature.units(), feature.scales()
+    if not len(names) == len(units) == len(scales):
+        raise PolicyError(
+            f"{owner}.{feature_name}: {len(names)} names, {len(units)} units and "
+            f"{len(scales)} scales"
+        )
+    for name, unit, scale in zip(names, units, scales, strict=True):
+        yield FieldSpec(owner, feature_name, name, unit, float(scale))
+
+
+def _group(
+    fields: Sequence[FieldSpec],
+) -> Iterator[tuple[str, str, slice, tuple[str, ...]]]:
+    start = 0
+    for i in range(1, len(fields) + 1):
+        here = fields[start]
+        if i < len(fields) and (fields[i].agent, fields[i].feature) == (here.agent, here.feature):
+            continue
+        names = tuple(f.field for f in fields[start:i])
+        yield here.agent, here.feature, slice(start, i), names
+        start = i
+
+
+def _find(owners: Mapping[str, Any], owner: str, name: str) -> FeatureProvider:
+    state: State | None = owners[owner].state if owner in owners else None
+    for key, feature in () if state is None else state.items():
+        if key == name:
+            return feature
+    raise ManifestMismatch(f"the codec wants {owner}.{name}, which this agent does not have")
+
+
+def _differences(
+    what: str,
+    mine: Sequence[FieldSpec | SetpointSpec],
+    theirs: Sequence[FieldSpec | SetpointSpec],
+) -> Iterable[str]:
+    if len(mine) != len(theirs):
+        yield f"{what}: {len(mine)} numbers here, {len(theirs)} there"
+    for i, (a, b) in enumerate(zip(mine, theirs, strict=False)):
+        if a != b:
+            yield f"{what}[{i}]: {_short(a)} here, {_short(b)} there"
+    for label, longer, shorter in (("here", mine, theirs), ("there", theirs, mine)):
+        for i in range(len(shorter), len(longer)):
+            yield f"{what}[{i}]: {_short(longer[i])} only {label}"
+
+
+def _short(spec: FieldSpec | SetpointSpec) -> str:
+    if isinstance(spec, FieldSpec):
+        return f"{spec.path} [{spec.unit or '-'}] / {spec.scale:g}"
+    return f"{spec.path} {spec.mapping} [{spec.low:g}, {spec.high:g}]"
