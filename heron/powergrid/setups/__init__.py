@@ -1,1 +1,38 @@
-"""TBD."""
+"""Setups: a network, microgrids, devices and a year of profiles, read and checked."""
+
+from heron.powergrid.setups.dataset import load_dataset, profiles_from
+from heron.powergrid.setups.loader import (
+    Setup,
+    as_setup,
+    device_profile_name,
+    get_available_setups,
+    load_profile_names,
+    load_setup,
+    read_setup,
+)
+from heron.powergrid.setups.models import (
+    DeviceEntry,
+    DsoConfig,
+    MicrogridConfig,
+    SetupConfig,
+    add_device_type,
+)
+from heron.powergrid.setups.profiles import Profiles
+
+__all__ = [
+    "DeviceEntry",
+    "DsoConfig",
+    "MicrogridConfig",
+    "Profiles",
+    "Setup",
+    "SetupConfig",
+    "add_device_type",
+    "as_setup",
+    "device_profile_name",
+    "get_available_setups",
+    "load_dataset",
+    "load_profile_names",
+    "load_setup",
+    "profiles_from",
+    "read_setup",
+]

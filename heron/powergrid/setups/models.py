@@ -8,35 +8,23 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+    model_validator,
+)
 
 from heron.powergrid.device_configs import DEVICE_CONFIGS, DeviceConfig
+from heron.powergrid.networks.controls import RegulatorControl
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class RegulatorControl(_Frozen):
-    """Line-drop compensation of one regulator bank, on a 120 V base.
-
-    Attributes:
-        v_set: Wanted voltage, V.
-        bandwidth_v: Width of the dead band, V.
-        r_v: Resistive setting, V.
-        x_v: Reactive setting, V.
-        pt_ratio: Potential transformer ratio.
-        ct_primary_a: Primary rating of the current transformer, A.
-        delay_s: Time that the voltage must be out of band before the tap moves.
-    """
-
-    v_set: float = Field(gt=90, lt=150)
-    bandwidth_v: float = Field(2.0, gt=0)
-    r_v: float = 0.0
-    x_v: float = 0.0
-    pt_ratio: float = Field(gt=0)
-    ct_primary_a: float = Field(gt=0)
-    delay_s: float = Field(0.0, ge=0)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class HeadTransformer(_Frozen):
@@ -55,19 +43,25 @@ class DeviceEntry(_Frozen):
     name: Annotated[str, Field(min_length=1, pattern=r"^[A-Za-z][A-Za-z0-9_\-]*$")]
     device_state_config: SerializeAsAny[DeviceConfig]
 
-    @model_validator(mode="before")
+    @field_validator("type")
     @classmethod
-    def _choose_config_by_type(cls, data: Any) -> Any:
-        if not isinstance(data, dict):
-            return data
-        kind = data.get("type")
-        raw = data.get("device_state_config", {})
-        model = device_config_class(str(kind))
-        if model is None:
-            raise ValueError(f"unknown device type {kind!r}: expected one of {known_types()}")
-        if isinstance(raw, DeviceConfig):
-            return data
-        return {**data, "device_state_config": model.model_validate(raw)}
+    def _type_is_known(cls, kind: str) -> str:
+        if device_config_class(kind) is None:
+            raise ValueError(f"unknown device type: expected one of {', '.join(known_types())}")
+        return kind
+
+    @field_validator("device_state_config", mode="wrap")
+    @classmethod
+    def _choose_config_by_type(
+        cls,
+        raw: Any,
+        handler: ValidatorFunctionWrapHandler,
+        info: ValidationInfo,
+    ) -> DeviceConfig:
+        model = device_config_class(info.data.get("type", ""))
+        if model is None:  # the type is reported already
+            return DeviceConfig.model_construct(bus="")
+        return model.model_validate(raw)
 
 
 _extra_types: dict[str, type[DeviceConfig]] = {}

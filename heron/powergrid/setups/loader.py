@@ -1,0 +1,249 @@
+"""Find, read and check setups.
+
+A setup is a directory with a ``config.yml`` and a data set; the ones that ship lie beside
+this file. Every function takes a shipped setup's name, or the path of such a directory or of
+its ``config.yml``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from pydantic import ValidationError
+
+from heron.errors import ConfigError, ConfigProblem
+from heron.powergrid.device_configs import (
+    ControllableLoadConfig,
+    DeviceConfig,
+    InverterSourceConfig,
+    WindTurbineConfig,
+)
+from heron.powergrid.setups.dataset import load_dataset, profiles_from
+from heron.powergrid.setups.models import SetupConfig
+from heron.powergrid.setups.problems import problems_of
+from heron.powergrid.setups.profiles import Profiles
+
+SETUPS_DIR = Path(__file__).parent
+DEFAULT_DATASET = SETUPS_DIR / "ieee34_ieee13" / "data.csv.gz"
+"""What a setup without ``dataset_path`` uses."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """A checked setup.
+
+    Attributes:
+        config: What its ``config.yml`` says.
+        profiles: Its data set.
+        path: The ``config.yml``; None when it was made in code.
+    """
+
+    config: SetupConfig
+    profiles: Profiles
+    path: Path | None = None
+
+
+def get_available_setups() -> list[str]:
+    """Return the names of the setups that ship."""
+    return sorted(path.parent.name for path in SETUPS_DIR.glob("*/config.yml"))
+
+
+def read_setup(name_or_path: str | Path) -> Setup:
+    """Read and check a setup.
+
+    Raises:
+        ConfigError: With every mistake found.
+    """
+    path = find_config(name_or_path)
+    return as_setup(_read_yaml(path), path=path)
+
+
+def load_setup(name_or_path: str | Path) -> dict[str, Any]:
+    """Return a checked setup as the plain dictionary that its ``config.yml`` is.
+
+    Keys stand as they were written; ``name`` and ``dataset`` (the `Profiles`) are added and
+    ``dataset_path`` is absolute. Change it with ``update`` and hand it to an environment, or
+    to `as_setup`, which check it again.
+
+    Raises:
+        ConfigError: With every mistake found.
+    """
+    path = find_config(name_or_path)
+    raw = _read_yaml(path)
+    setup = as_setup(raw, path=path)
+    plain = {**raw, "name": setup.config.name, "dataset": setup.profiles}
+    if setup.config.dataset_path is not None:
+        plain["dataset_path"] = setup.config.dataset_path
+    return plain
+
+
+def as_setup(
+    source: Mapping[str, Any] | Setup | SetupConfig | str | Path, *, path: Path | None = None
+) -> Setup:
+    """Turn anything that describes a setup into a checked one.
+
+    Args:
+        source: A setup, its name or path, or its plain dictionary. A dictionary may hold its
+            data set under ``dataset``: `Profiles`, or a mapping of columns.
+        path: The ``config.yml`` that the dictionary came from: relative paths start there.
+
+    Raises:
+        ConfigError: With every mistake found.
+    """
+    if isinstance(source, Setup):
+        return source
+    if isinstance(source, str | Path):
+        return read_setup(source)
+    raw = source.model_dump() if isinstance(source, SetupConfig) else dict(source)
+    where = "" if path is None else str(path)
+    problems: list[ConfigProblem] = []
+    dataset = raw.pop("dataset", None)
+    config = _check_config(raw, path, problems)
+    try:
+        profiles = _dataset_of(raw, dataset, path)
+    except ConfigError as error:
+        problems += error.problems
+    if not problems and config is not None:
+        problems += profile_problems(config, profiles, where)
+    if problems or config is None:
+        raise ConfigError(problems)
+    return Setup(config, profiles, path)
+
+
+def find_config(name_or_path: str | Path) -> Path:
+    """Return the ``config.yml`` of a setup.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    given = Path(name_or_path)
+    candidates = [given, given / "config.yml"]
+    if len(given.parts) == 1:
+        candidates.insert(0, SETUPS_DIR / given / "config.yml")
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate.resolve()
+    expected = f"expected one of {', '.join(get_available_setups())}, or a path to a config.yml"
+    raise ConfigError([ConfigProblem("setup", str(name_or_path), expected)])
+
+
+def load_profile_names(
+    config: SetupConfig, profiles: Profiles, area: str
+) -> tuple[str, ...] | tuple[None]:
+    """Return the profiles that an area's loads follow, one after the other, cyclically.
+
+    They are its ``load_profiles``; without any, its ``load_area`` if that is a column, then
+    the column ``load`` if there is one; else (None,): the loads stay at their nominal values.
+    """
+    if area == config.dso_config.name:
+        names, load_area = config.dso_config.load_profiles, config.dso_config.load_area
+    else:
+        microgrid = next(m for m in config.microgrid_configs if m.name == area)
+        names, load_area = microgrid.load_profiles, ""
+    if names:
+        return names
+    for name in (load_area, "load"):
+        if name and name in profiles:
+            return (name,)
+    return (None,)
+
+
+def device_profile_name(config: DeviceConfig, profiles: Profiles) -> str | None:
+    """Return the profile that a device follows, or None for a device without one.
+
+    A PV or wind device that names none follows ``solar`` (or ``PV1``) or ``wind``.
+    """
+    if isinstance(config, InverterSourceConfig):
+        usual = ("wind",) if isinstance(config, WindTurbineConfig) else ("solar", "PV1")
+        return config.profile or next((name for name in usual if name in profiles), usual[0])
+    if isinstance(config, ControllableLoadConfig):
+        return config.profile or None
+    return None
+
+
+def profile_problems(
+    config: SetupConfig, profiles: Profiles, source: str = ""
+) -> list[ConfigProblem]:
+    """Return a problem for each profile that the setup names and its data set lacks."""
+    wanted = [("price_profile", config.price_profile)]
+    for k, name in enumerate(config.dso_config.load_profiles):
+        wanted.append((f"dso_config.load_profiles[{k}]", name))
+    for m, microgrid in enumerate(config.microgrid_configs):
+        at = f"microgrid_configs[{m}]"
+        for k, name in enumerate(microgrid.load_profiles):
+            wanted.append((f"{at}.load_profiles[{k}]", name))
+        for d, entry in enumerate(microgrid.devices):
+            profile = device_profile_name(entry.device_state_config, profiles)
+            if profile is not None:
+                wanted.append((f"{at}.devices[{d}].device_state_config.profile", profile))
+    expected = f"a column of the data set: {', '.join(profiles.names)}"
+    return [
+        ConfigProblem(where, name, expected, source)
+        for where, name in wanted
+        if name not in profiles
+    ]
+
+
+def _check_config(
+    raw: dict[str, Any], path: Path | None, problems: list[ConfigProblem]
+) -> SetupConfig | None:
+    where = "" if path is None else str(path)
+    if path is not None:
+        raw.setdefault("name", path.parent.name)
+        if isinstance(raw.get("dataset_path"), str):
+            raw["dataset_path"] = str((path.parent / raw["dataset_path"]).resolve())
+    try:
+        return SetupConfig.model_validate(raw)
+    except ValidationError as error:
+        problems += problems_of(error, where)
+        return None
+
+
+def _dataset_of(raw: Mapping[str, Any], dataset: object, path: Path | None) -> Profiles:
+    if isinstance(dataset, Profiles):
+        return dataset
+    if dataset is None:
+        stated = raw.get("dataset_path")
+        return load_dataset(stated if isinstance(stated, str) else DEFAULT_DATASET)
+    flat = isinstance(dataset, Mapping) and all(
+        isinstance(column, np.ndarray | Sequence) for column in dataset.values()
+    )
+    if not isinstance(dataset, Mapping) or not flat:
+        expected = "Profiles, or a mapping of column name to one value a row"
+        raise ConfigError([ConfigProblem("dataset", type(dataset).__name__, expected)])
+    return profiles_from(dataset, "dataset")
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """Refuses a key that stands twice, where YAML would take the last one."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.MarkedYAMLError(
+                    problem=f"the key {key.value!r} stands twice", problem_mark=key.start_mark
+                )
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        line = "" if mark is None else f"line {mark.line + 1}, column {mark.column + 1}"
+        problem = ConfigProblem(line, None, str(error.problem or error.context), str(path))
+        raise ConfigError([problem]) from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError([ConfigProblem("(all)", None, str(error), str(path))]) from error
+    if not isinstance(raw, dict):
+        kind = type(raw).__name__
+        raise ConfigError([ConfigProblem("(all)", kind, "a mapping of keys", str(path))])
+    return raw
