@@ -1,0 +1,420 @@
+"""A DER as a SunSpec device: what it shows (701, 713) and how it is commanded (704, 715).
+
+Two ways to command active power, as real devices have them: a dispatchable device (generator,
+battery, charger, load) takes ``WSet`` in watts; PV and wind take a ceiling ``WMaxLimPct`` in per
+cent of their rated power. Reactive power is ``VarSet`` in var for both. Each comes with a
+reversion value and a time-out, written by the same request: a device that hears nothing for that
+long goes back to its safe set-point by itself.
+
+Sign: SunSpec's 701 and 704 count injected power as positive, as we do.
+
+Source: SunSpec DER Information Model Specification 1.0, models 701-704, 713, 715.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from heron.powergrid.device_configs import DeviceConfig, InverterSourceConfig
+from heron.powergrid.quantities import DeviceReading, Setpoint
+from heron.powergrid.registers.codec import Raw
+from heron.powergrid.registers.sunspec import ModelChoice, SunSpecLayout, fixed_values, lay_out
+from heron.powergrid.registers.table import Block, RegisterMap, Words, Write
+
+NOMINAL_LL_V = 480.0
+"""Nominal line-to-line voltage at a device's terminals, behind its own transformer."""
+NOMINAL_HZ = 60.0
+WATTS = 1
+"""WSetMod: the set-point is in watts."""
+VARS = 4
+"""VarSetMod: the set-point is in var."""
+_INT16 = 32766
+_UINT16 = 65534
+_INT32 = 2_000_000_000
+_FIXED_EXPONENTS = {"Hz_SF": -3, "PF_SF": -3, "V_SF": -2, "TotWh_SF": 0, "TotVarh_SF": 0}
+_PHASE_INDEX = {"a": 1, "b": 2, "c": 3}
+
+
+def exponent_for(full_scale: float, largest_raw: int) -> int:
+    """Return the smallest decimal exponent at which ``full_scale`` still fits."""
+    exponent = math.ceil(math.log10(max(full_scale, 1e-9) / largest_raw))
+    return max(-4, min(10, exponent))
+
+
+@dataclass(frozen=True, slots=True)
+class Ratings:
+    """What stands on a device's nameplate; positive = injects.
+
+    Attributes:
+        p_mw: Lowest and highest active power.
+        q_mvar: Lowest and highest reactive power.
+        s_mva: Apparent power.
+        e_mwh: Energy that it stores; None where it stores none.
+        phases: Phases that it is connected to.
+        curtail_only: Its power comes from sun or wind, so it takes a ceiling.
+    """
+
+    p_mw: tuple[float, float]
+    q_mvar: tuple[float, float]
+    s_mva: float
+    e_mwh: float | None
+    phases: tuple[str, ...]
+    curtail_only: bool
+
+    @classmethod
+    def of(cls, config: DeviceConfig) -> Ratings:
+        """Read the ratings from a device's configuration."""
+        largest = max(abs(x) for x in (*config.p_range_mw, *config.q_range_mvar))
+        return cls(
+            p_mw=config.p_range_mw,
+            q_mvar=config.q_range_mvar,
+            s_mva=config.s_max_mva or max(largest, 1e-3),
+            e_mwh=getattr(config, "e_capacity_mwh", None),
+            phases=config.phases,
+            curtail_only=isinstance(config, InverterSourceConfig),
+        )
+
+    @property
+    def w_max_mw(self) -> float:
+        """What 100 % of active power means (702 ``WMax``)."""
+        return max(abs(x) for x in self.p_mw)
+
+    @property
+    def has_q(self) -> bool:
+        """Whether it can be asked for reactive power."""
+        return self.q_mvar[0] < self.q_mvar[1]
+
+
+class DerTable:
+    """The register table of one DER, and both directions of its codec.
+
+    Args:
+        device_id: Whose.
+        ratings: Its nameplate, from which the scale factors follow.
+        safe: Where it goes back to when it hears nothing.
+        extra: More models to be served behind the usual ones.
+    """
+
+    def __init__(
+        self,
+        device_id: str,
+        ratings: Ratings,
+        safe: Setpoint,
+        extra: tuple[ModelChoice, ...] = (),
+    ) -> None:
+        self.device_id = device_id
+        self.ratings = ratings
+        self.safe = safe
+        self.choices = (*_choices(ratings), *extra)
+        self.layout: SunSpecLayout = lay_out(self.choices)
+
+    @property
+    def registers(self) -> RegisterMap:
+        """All points."""
+        return self.layout.registers
+
+    @property
+    def stores(self) -> bool:
+        """Whether it has a state of charge."""
+        return self.ratings.e_mwh is not None
+
+    def fixed_values(self) -> dict[str, Raw]:
+        """Return what never changes: identity, headers, scale factors, ratings."""
+        return {
+            **fixed_values(self.layout, self.choices),
+            **_nameplate(self.device_id, self.ratings),
+        }
+
+    # --- what it shows ---
+
+    @cached_property
+    def telemetry(self) -> tuple[Block, ...]:
+        """The reads that give a whole reading; the scale factors of 701 are among them."""
+        blocks = [self.registers.block("701.ACType", "701.Tmp_SF")]
+        if self.stores:
+            blocks.append(self.registers.block("713.WHRtg", "713.Pct_SF"))
+        return tuple(blocks)
+
+    @cached_property
+    def _phase_points(self) -> tuple[str, ...]:
+        return tuple(f"701.VL{_PHASE_INDEX[p]}" for p in sorted(self.ratings.phases))
+
+    def reading_values(self, reading: DeviceReading) -> dict[str, Raw]:
+        """Return the points that show a reading.
+
+        The reading has the mean, lowest and highest phase voltage but not whose they are: the
+        phases show them in rising order.
+        """
+        watts, var = reading.p_mw * 1e6, reading.q_mvar * 1e6
+        va = math.hypot(watts, var)
+        v_ln = NOMINAL_LL_V / math.sqrt(3.0)
+        phases = self.ratings.phases
+        values: dict[str, Raw] = {
+            "701.ACType": 2 if len(phases) == 3 else len(phases) - 1,
+            "701.St": int(reading.connected),
+            "701.InvSt": 3 if reading.connected else 0,
+            "701.ConnSt": int(reading.connected),
+            "701.Alrm": 0 if reading.connected else 1 << 4,
+            "701.W": watts,
+            "701.Var": var,
+            "701.VA": va,
+            "701.PF": 1.0 if va == 0.0 else abs(watts) / va,
+            "701.Hz": NOMINAL_HZ,
+            "701.LNV": reading.v_pu * v_ln,
+            "701.LLV": reading.v_pu * NOMINAL_LL_V,
+            "701.A": va / max(math.sqrt(3.0) * reading.v_pu * NOMINAL_LL_V, 1.0),
+        }
+        for name, v_pu in zip(
+            self._phase_points, _phase_voltages(reading, len(phases)), strict=True
+        ):
+            values[name] = v_pu * v_ln
+        if reading.soc is not None and self.ratings.e_mwh is not None:
+            values["713.SoC"] = 100.0 * reading.soc
+            values["713.WHAvail"] = 1e6 * reading.soc * self.ratings.e_mwh
+            values["713.Sta"] = 0
+        return values
+
+    def failed_values(self, cause: str) -> dict[str, Raw]:
+        """Return the points of a device that cannot measure: nothing old looks fresh."""
+        names = ("W", "Var", "VA", "PF", "Hz", "LNV", "LLV", "A")
+        values: dict[str, Raw] = {f"701.{name}": None for name in names}
+        values.update(dict.fromkeys(self._phase_points))
+        values.update({"701.InvSt": 6, "701.Alrm": 1 << 16, "701.MnAlrmInfo": cause[:64]})
+        if self.stores:
+            values.update({"713.SoC": None, "713.WHAvail": None, "713.Sta": 2})
+        return values
+
+    def decode_reading(self, words: Words) -> dict[str, float | None]:
+        """Return the reading's fields by name; None where the device gives no value."""
+        number = self.registers.number
+        v_ln = NOMINAL_LL_V / math.sqrt(3.0)
+        watts, var = number(words, "701.W"), number(words, "701.Var")
+        mean = number(words, "701.LNV")
+        phases = [number(words, name) for name in self._phase_points]
+        known = [v for v in phases if v is not None] or ([] if mean is None else [mean])
+        points: dict[str, float | None] = {
+            "p_mw": None if watts is None else watts / 1e6,
+            "q_mvar": None if var is None else var / 1e6,
+            "v_pu": None if mean is None else mean / v_ln,
+            "v_min_pu": min(known) / v_ln if known else None,
+            "v_max_pu": max(known) / v_ln if known else None,
+            "connected": number(words, "701.ConnSt"),
+        }
+        if self.stores:
+            soc = number(words, "713.SoC")
+            points["soc"] = None if soc is None else soc / 100.0
+        return points
+
+    # --- how it is commanded ---
+
+    @cached_property
+    def controls(self) -> tuple[Block, ...]:
+        """The reads that give the set-point back."""
+        return (self.registers.block("704.WMaxLimPctEna", "704.VarSetPct_SF"),)
+
+    def encode_setpoint(
+        self, setpoint: Setpoint, reversion_s: float | None = None
+    ) -> tuple[Write, ...]:
+        """Return the writes that command a set-point, each one request.
+
+        Args:
+            setpoint: What is asked.
+            reversion_s: Plant seconds without a write after which the device returns to its safe
+                set-point; None switches reversion off.
+
+        Raises:
+            ValueError: A value is not finite or does not fit its register.
+        """
+        timeout = 0 if reversion_s is None else max(1, math.ceil(reversion_s))
+        writes = [self._active_power(setpoint.p_mw, timeout)]
+        if self.ratings.has_q:
+            writes.append(
+                self.registers.run(
+                    {
+                        "704.VarSetEna": 1,
+                        "704.VarSetMod": VARS,
+                        "704.VarSetPri": 0,
+                        "704.VarSet": setpoint.q_mvar * 1e6,
+                        "704.VarSetRvrt": self.safe.q_mvar * 1e6,
+                        "704.VarSetPct": None,
+                        "704.VarSetPctRvrt": None,
+                        "704.VarSetEnaRvrt": 1,
+                        "704.VarSetRvrtTms": timeout,
+                    }
+                )
+            )
+        return tuple(writes)
+
+    def _active_power(self, p_mw: float, timeout_s: int) -> Write:
+        if self.ratings.curtail_only:
+            return self.registers.run(
+                {
+                    "704.WMaxLimPctEna": 1,
+                    "704.WMaxLimPct": 100.0 * p_mw / self.ratings.w_max_mw,
+                    "704.WMaxLimPctRvrt": 100.0 * self.safe.p_mw / self.ratings.w_max_mw,
+                    "704.WMaxLimPctEnaRvrt": 1,
+                    "704.WMaxLimPctRvrtTms": timeout_s,
+                }
+            )
+        return self.registers.run(
+            {
+                "704.WSetEna": 1,
+                "704.WSetMod": WATTS,
+                "704.WSet": p_mw * 1e6,
+                "704.WSetRvrt": self.safe.p_mw * 1e6,
+                "704.WSetPct": None,
+                "704.WSetPctRvrt": None,
+                "704.WSetEnaRvrt": 1,
+                "704.WSetRvrtTms": timeout_s,
+            }
+        )
+
+    def decode_setpoint(self, words: Words) -> Setpoint | None:
+        """Return the set-point that the device holds, or None where none is in force.
+
+        A device without reactive power, or whose reactive function is off, shows 0 Mvar.
+        """
+        p_mw = self._active_in_force(words)
+        if p_mw is None:
+            return None
+        return Setpoint(p_mw, self._reactive_in_force(words))
+
+    def _active_in_force(self, words: Words) -> float | None:
+        number = self.registers.number
+        w_max = self.ratings.w_max_mw
+        if self.ratings.curtail_only:
+            limit = number(words, "704.WMaxLimPct")
+            enabled = number(words, "704.WMaxLimPctEna") == 1
+            return limit / 100.0 * w_max if enabled and limit is not None else None
+        if number(words, "704.WSetEna") != 1:
+            return None
+        if number(words, "704.WSetMod") == WATTS:
+            watts = number(words, "704.WSet")
+            return None if watts is None else watts / 1e6
+        percent = number(words, "704.WSetPct")
+        return None if percent is None else percent / 100.0 * w_max
+
+    def _reactive_in_force(self, words: Words) -> float:
+        number = self.registers.number
+        if number(words, "704.VarSetEna") != 1:
+            return 0.0
+        mode = number(words, "704.VarSetMod")
+        if mode == VARS:
+            return (number(words, "704.VarSet") or 0.0) / 1e6
+        bases = {
+            0: self.ratings.w_max_mw,
+            1: max(abs(x) for x in self.ratings.q_mvar),
+            3: self.ratings.s_mva,
+        }
+        percent = number(words, "704.VarSetPct") or 0.0
+        return percent / 100.0 * bases.get(int(mode or 0), 0.0)
+
+    def quantise(self, setpoint: Setpoint) -> Setpoint:
+        """Return the set-point as the registers hold it."""
+        words = Words((w.address, w.data) for w in self.encode_setpoint(setpoint))
+        held = self.decode_setpoint(words)
+        if held is None:
+            raise ValueError(f"{self.device_id}: {setpoint} does not fit the registers")
+        return held
+
+    @cached_property
+    def heartbeat_block(self) -> Block:
+        """The read that gives the device's heartbeat and whether it obeys remote control."""
+        return self.registers.block("715.LocRemCtl", "715.ControllerHb")
+
+    def encode_heartbeat(self, beat: int) -> Write:
+        """Return the write of the controller's heartbeat, a counter."""
+        return self.registers.run({"715.ControllerHb": beat % 0xFFFFFFFF})
+
+    def resolution(self, point: str) -> float:
+        """Return the step of one of the reading's fields, or of ``p_set`` and ``q_set``.
+
+        Raises:
+            KeyError: No such field.
+        """
+        step = {name: register.resolution for name, register in self.registers.items()}
+        v_ln = NOMINAL_LL_V / math.sqrt(3.0)
+        volts = step["701.LNV"] / v_ln
+        if self.ratings.curtail_only:
+            p_set = step["704.WMaxLimPct"] / 100.0 * self.ratings.w_max_mw
+        else:
+            p_set = step["704.WSet"] / 1e6
+        table = {
+            "p_mw": step["701.W"] / 1e6,
+            "q_mvar": step["701.Var"] / 1e6,
+            "v_pu": volts,
+            "v_min_pu": volts,
+            "v_max_pu": volts,
+            "connected": 1.0,
+            "p_set": p_set,
+            "q_set": step["704.VarSet"] / 1e6,
+        }
+        if self.stores:
+            table["soc"] = step["713.SoC"] / 100.0
+        return table[point]
+
+
+def _phase_voltages(reading: DeviceReading, phases: int) -> tuple[float, ...]:
+    low, high = reading.v_min_pu, reading.v_max_pu
+    if phases == 1:
+        return (reading.v_pu,)
+    if phases == 2:
+        return (low, high)
+    middle = 3.0 * reading.v_pu - low - high
+    return (low, min(max(middle, low), high), high)
+
+
+def _choices(ratings: Ratings) -> tuple[ModelChoice, ...]:
+    head_room = 1.25 * 1e6 * max(ratings.s_mva, ratings.w_max_mw)
+    amps = head_room / (math.sqrt(3.0) * NOMINAL_LL_V)
+    power = exponent_for(head_room, _INT16)
+    rated = exponent_for(head_room, _UINT16)
+    fine = exponent_for(head_room, _INT32)
+    fine = max(0, fine)
+    measured = {**_FIXED_EXPONENTS, "W_SF": power, "VA_SF": power, "Var_SF": power}
+    measured |= {"A_SF": exponent_for(amps, _INT16), "Tmp_SF": -1}
+    capacity = {"W_SF": rated, "VA_SF": rated, "Var_SF": rated, "PF_SF": -3, "V_SF": -2}
+    capacity |= {"A_SF": exponent_for(amps, _UINT16), "S_SF": -3}
+    control = {"PF_SF": -3, "WMaxLimPct_SF": -2, "WSet_SF": fine, "WSetPct_SF": -2}
+    control |= {"VarSet_SF": fine, "VarSetPct_SF": -2}
+    choices = [
+        ModelChoice(1),
+        ModelChoice(701, exponents=measured),
+        ModelChoice(702, exponents=capacity),
+        ModelChoice(704, exponents=control),
+    ]
+    if ratings.e_mwh is not None:
+        energy = exponent_for(1.25e6 * ratings.e_mwh, _UINT16)
+        choices.append(ModelChoice(713, exponents={"WH_SF": energy, "Pct_SF": -2}))
+    choices.append(ModelChoice(715))
+    return tuple(choices)
+
+
+def _nameplate(device_id: str, ratings: Ratings) -> Mapping[str, Raw]:
+    low, high = (1e6 * x for x in ratings.p_mw)
+    var_low, var_high = (1e6 * x for x in ratings.q_mvar)
+    values: dict[str, Raw] = {
+        "1.Mn": "HERON-HIL",
+        "1.Md": "Emulated DER",
+        "1.SN": device_id[:32],
+        "1.Vr": "1",
+        "702.VNomRtg": NOMINAL_LL_V,
+        "702.VNom": NOMINAL_LL_V,
+        "702.NorOpCatRtg": 1,
+        "702.CtrlModes": 0b111,
+    }
+    for suffix in ("Rtg", ""):
+        values[f"702.WMax{suffix}"] = 1e6 * ratings.w_max_mw
+        values[f"702.VAMax{suffix}"] = 1e6 * ratings.s_mva
+        values[f"702.VarMaxInj{suffix}"] = max(var_high, 0.0)
+        values[f"702.VarMaxAbs{suffix}"] = max(-var_low, 0.0)
+        if ratings.e_mwh is not None:
+            values[f"702.WChaRteMax{suffix}"] = max(-low, 0.0)
+            values[f"702.WDisChaRteMax{suffix}"] = max(high, 0.0)
+    if ratings.e_mwh is not None:
+        values["713.WHRtg"] = 1e6 * ratings.e_mwh
+        values["713.SoH"] = 100.0
+    return values
