@@ -11,6 +11,9 @@ from typing import Annotated, Self
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
 
+from heron.powergrid.envelope import DeviceLimits, StorageLimits
+from heron.powergrid.quantities import DeviceReading
+
 
 def _either(*names: str) -> AliasChoices:
     return AliasChoices(*names)
@@ -36,7 +39,9 @@ class DeviceConfig(BaseModel):
             safe set-point by itself; None for three control intervals.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", populate_by_name=True, allow_inf_nan=False
+    )
 
     bus: str
     phases: tuple[str, ...] = ("a", "b", "c")
@@ -61,6 +66,48 @@ class DeviceConfig(BaseModel):
         """Apparent-power rating; None for no circle."""
         return None
 
+    @property
+    def storage_limits(self) -> StorageLimits | None:
+        """What the state of charge must keep within; None where nothing is stored."""
+        return None
+
+    @property
+    def limits(self) -> DeviceLimits:
+        """The safety envelope."""
+        p_low, p_high = self.p_range_mw
+        q_low, q_high = self.q_range_mvar
+        return DeviceLimits(
+            p_min_mw=p_low,
+            p_max_mw=p_high,
+            q_min_mvar=q_low,
+            q_max_mvar=q_high,
+            s_max_mva=self.s_max_mva,
+            ramp_mw_per_min=self.ramp_mw_per_min,
+            storage=self.storage_limits,
+            v_band_pu=self.envelope_v_pu,
+        )
+
+    def cost_usd_per_h(self, reading: DeviceReading) -> float:
+        """Return what it costs to run as the reading shows; override it in a new device."""
+        return 0.0
+
+    def cost_usd(
+        self, before: DeviceReading, after: DeviceReading, time_s: float, dt_s: float
+    ) -> float:
+        """Return the cost of one step: the running cost, and what happens once.
+
+        Args:
+            before: Reading before the step.
+            after: Reading of the step.
+            time_s: Plant time at which the step began.
+            dt_s: Its length.
+        """
+        return self.cost_usd_per_h(after) * dt_s / 3600.0
+
+    def stored_mwh(self, reading: DeviceReading) -> float:
+        """Return the stored energy that belongs to the microgrid and is worth money."""
+        return 0.0
+
     @model_validator(mode="after")
     def _phases_are_known(self) -> Self:
         unknown = sorted(set(self.phases) - {"a", "b", "c"})
@@ -68,6 +115,11 @@ class DeviceConfig(BaseModel):
             raise ValueError(f"phases {self.phases!r}: expected distinct ones of a, b, c")
         if self.envelope_v_pu is not None and self.envelope_v_pu[0] >= self.envelope_v_pu[1]:
             raise ValueError(f"envelope_v_pu {self.envelope_v_pu!r}: expected low < high")
+        return self
+
+    @model_validator(mode="after")
+    def _envelope_can_be_built(self) -> Self:
+        _ = self.limits
         return self
 
 
@@ -99,6 +151,22 @@ class GeneratorConfig(DeviceConfig):
     def s_max_mva(self) -> float | None:
         """Rating."""
         return self.s_rated_mva
+
+    def cost_usd_per_h(self, reading: DeviceReading) -> float:
+        """Fuel; nothing while it stands still, if it may be switched off."""
+        p = reading.p_mw
+        if not reading.connected or (self.unit_commitment and p <= 0.0):
+            return 0.0
+        a, b, c = self.cost_curve_coefs
+        return a * p * p + b * p + c
+
+    def cost_usd(
+        self, before: DeviceReading, after: DeviceReading, time_s: float, dt_s: float
+    ) -> float:
+        """Fuel, and the start if it started."""
+        started = self.unit_commitment and before.p_mw <= 0.0 < after.p_mw
+        running = self.cost_usd_per_h(after) * dt_s / 3600.0
+        return running + self.startup_cost_usd if started else running
 
     @model_validator(mode="after")
     def _limits_do_not_cross(self) -> Self:
@@ -144,6 +212,26 @@ class StorageConfig(DeviceConfig):
     def s_max_mva(self) -> float | None:
         """Rating of the inverter."""
         return self.s_rated_mva
+
+    @property
+    def storage_limits(self) -> StorageLimits | None:
+        """Its window, capacity and efficiencies."""
+        return StorageLimits(
+            e_capacity_mwh=self.e_capacity_mwh,
+            soc_min=self.soc_min,
+            soc_max=self.soc_max,
+            ch_eff=self.ch_eff,
+            dsc_eff=self.dsc_eff,
+            self_discharge_per_h=self.self_discharge_per_h,
+        )
+
+    def cost_usd_per_h(self, reading: DeviceReading) -> float:
+        """Degradation, by the energy that passes the terminals."""
+        return self.degradation_usd_per_mwh * abs(reading.p_mw)
+
+    def stored_mwh(self, reading: DeviceReading) -> float:
+        """Energy in the battery, before the losses of taking it out."""
+        return (reading.soc or 0.0) * self.e_capacity_mwh
 
     @model_validator(mode="after")
     def _charge_window_is_ordered(self) -> Self:
@@ -192,6 +280,12 @@ class InverterSourceConfig(DeviceConfig):
         low = -0.3 * s if self.q_min_mvar is None else self.q_min_mvar
         high = 0.3 * s if self.q_max_mvar is None else self.q_max_mvar
         return (low, high)
+
+    def cost_usd_per_h(self, reading: DeviceReading) -> float:
+        """Energy that sun or wind offered and that was not taken."""
+        if reading.available_mw is None:
+            return 0.0
+        return self.curtailment_usd_per_mwh * max(0.0, reading.available_mw - reading.p_mw)
 
 
 class PVConfig(InverterSourceConfig):
@@ -243,8 +337,17 @@ class ControllableLoadConfig(DeviceConfig):
 
     @property
     def p_range_mw(self) -> tuple[float, float]:
-        """From full demand (negative) to what cannot be shed."""
+        """Full demand (negative) to nothing; the device itself keeps what cannot be shed."""
         return (-self.p_rated_mw, 0.0)
+
+    def cost_usd_per_h(self, reading: DeviceReading) -> float:
+        """Discomfort of the demand that is not served.
+
+        ``available_mw`` of a load is what it would take unshed, as an injection (negative).
+        """
+        if reading.available_mw is None:
+            return 0.0
+        return self.discomfort_usd_per_mwh * max(0.0, reading.p_mw - reading.available_mw)
 
 
 class EVChargerConfig(DeviceConfig):
@@ -275,6 +378,29 @@ class EVChargerConfig(DeviceConfig):
     def p_range_mw(self) -> tuple[float, float]:
         """Charging is negative; discharging only with ``v2g``."""
         return (-self.p_max_charge_mw, self.p_max_charge_mw if self.v2g else 0.0)
+
+    @property
+    def storage_limits(self) -> StorageLimits | None:
+        """The car's battery."""
+        return StorageLimits(self.e_capacity_mwh, ch_eff=self.ch_eff, dsc_eff=self.dsc_eff)
+
+    def is_plugged_in(self, time_s: float) -> bool:
+        """Whether a car is there at a plant time."""
+        hour = time_s / 3600.0 % 24.0
+        arrival, departure = self.arrival_hour, self.departure_hour
+        if arrival <= departure:
+            return arrival <= hour < departure
+        return hour >= arrival or hour < departure
+
+    def cost_usd(
+        self, before: DeviceReading, after: DeviceReading, time_s: float, dt_s: float
+    ) -> float:
+        """Energy that the car lacks when it leaves, counted in the step in which it leaves."""
+        leaves = self.is_plugged_in(time_s) and not self.is_plugged_in(time_s + dt_s)
+        if not leaves or after.soc is None:
+            return 0.0
+        missing = max(0.0, self.soc_target - after.soc) * self.e_capacity_mwh
+        return self.unserved_usd_per_mwh * missing
 
 
 DEVICE_CONFIGS: Mapping[str, type[DeviceConfig]] = {

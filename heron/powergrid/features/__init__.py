@@ -1,1 +1,41 @@
-"""TBD."""
+"""The power domain's features: observable parts of an agent's state with their visibility."""
+
+from heron.powergrid.features.base import DomainFeature, FeatureField
+from heron.powergrid.features.electrical import (
+    ElectricalBasePh,
+    PhaseConnection,
+    PowerLimits,
+    StatusBlock,
+    ThermalLoading,
+)
+from heron.powergrid.features.market import MarketSignal, TimeOfDay
+from heron.powergrid.features.network import BusVoltages, LineFlows, NetworkMetrics
+from heron.powergrid.features.sources import (
+    IEEE1547_CATEGORY_B,
+    InverterBasedSource,
+    ShuntCapacitorBlock,
+    TapChangerPh,
+    VoltVarCurve,
+)
+from heron.powergrid.features.storage import StorageBlock
+
+__all__ = [
+    "IEEE1547_CATEGORY_B",
+    "BusVoltages",
+    "DomainFeature",
+    "ElectricalBasePh",
+    "FeatureField",
+    "InverterBasedSource",
+    "LineFlows",
+    "MarketSignal",
+    "NetworkMetrics",
+    "PhaseConnection",
+    "PowerLimits",
+    "ShuntCapacitorBlock",
+    "StatusBlock",
+    "StorageBlock",
+    "TapChangerPh",
+    "ThermalLoading",
+    "TimeOfDay",
+    "VoltVarCurve",
+]

@@ -1,0 +1,446 @@
+"""The envelope: each rule by hand, and what must hold for every input."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from heron.errors import ConfigError
+from heron.powergrid.envelope import (
+    Admitted,
+    DeviceLimits,
+    EnvelopeResult,
+    Limited,
+    Refused,
+    StorageLimits,
+    admit,
+)
+from heron.powergrid.quantities import ClipReason, DeviceReading, Setpoint
+
+READING = DeviceReading(p_mw=0.0, q_mvar=0.0, v_pu=1.0, v_min_pu=0.99, v_max_pu=1.01, soc=0.5)
+GENERATOR = DeviceLimits(0.1, 1.0, -0.2, 0.5)
+STORE = DeviceLimits(-1.0, 1.0, storage=StorageLimits(2.0, 0.1, 0.9, 0.8, 0.5))
+HOUR = 3600.0
+
+
+def decide(
+    p: float,
+    q: float = 0.0,
+    *,
+    limits: DeviceLimits = GENERATOR,
+    reading: DeviceReading | None = READING,
+    previous: Setpoint | None = None,
+    dt_s: float = HOUR,
+) -> EnvelopeResult:
+    return admit(Setpoint(p, q), limits, reading, previous, dt_s)
+
+
+def test_what_is_within_all_limits_passes_unchanged() -> None:
+    assert decide(0.5, 0.2) == Admitted(Setpoint(0.5, 0.2))
+    result = decide(0.5, 0.2)
+    assert result.applied == result.proposed == Setpoint(0.5, 0.2)
+    assert result.reasons == ()
+
+
+@pytest.mark.parametrize(("p", "q"), [(math.nan, 0.0), (math.inf, 0.0), (0.5, -math.inf)])
+def test_a_proposal_that_is_not_finite_is_refused(p: float, q: float) -> None:
+    result = decide(p, q)
+    assert isinstance(result, Refused)
+    assert result.reasons == (ClipReason.NOT_FINITE,)
+    assert result.applied is None
+
+
+@pytest.mark.parametrize("field", ["p_mw", "q_mvar", "v_pu", "v_min_pu", "v_max_pu"])
+def test_a_reading_with_a_gap_is_refused(field: str) -> None:
+    result = decide(0.5, reading=replace(READING, **{field: math.nan}))
+    assert result.reasons == (ClipReason.STALE_DATA,)
+    assert isinstance(result, Refused)
+
+
+@pytest.mark.parametrize("dt_s", [0.0, -1.0, math.nan, math.inf])
+def test_an_impossible_step_is_refused(dt_s: float) -> None:
+    assert decide(0.5, dt_s=dt_s).reasons == (ClipReason.STALE_DATA,)
+
+
+def test_no_reading_is_refused() -> None:
+    assert decide(0.5, reading=None) == Refused(Setpoint(0.5), (ClipReason.STALE_DATA,))
+
+
+def test_an_unknown_previous_setpoint_is_refused() -> None:
+    assert isinstance(decide(0.5, previous=Setpoint(math.nan)), Refused)
+
+
+def test_a_disconnected_device_is_refused() -> None:
+    result = decide(0.5, reading=replace(READING, connected=False))
+    assert result == Refused(Setpoint(0.5), (ClipReason.DISCONNECTED,))
+
+
+@pytest.mark.parametrize("soc", [None, math.nan, -0.01, 1.01])
+def test_a_store_without_a_believable_state_of_charge_is_refused(soc: float | None) -> None:
+    result = decide(0.0, limits=STORE, reading=replace(READING, soc=soc))
+    assert result.reasons == (ClipReason.STALE_DATA,)
+
+
+@pytest.mark.parametrize("soc", [0.0, 1.0])
+def test_the_ends_of_the_state_of_charge_are_believable(soc: float) -> None:
+    assert isinstance(decide(0.0, limits=STORE, reading=replace(READING, soc=soc)), Admitted)
+
+
+@pytest.mark.parametrize(
+    ("asked", "applied"),
+    [
+        (Setpoint(2.0, 0.0), Setpoint(1.0, 0.0)),
+        (Setpoint(0.0, 0.0), Setpoint(0.1, 0.0)),
+        (Setpoint(0.5, 0.6), Setpoint(0.5, 0.5)),
+        (Setpoint(0.5, -0.3), Setpoint(0.5, -0.2)),
+        (Setpoint(9.0, 9.0), Setpoint(1.0, 0.5)),
+    ],
+)
+def test_power_limits_cut_back(asked: Setpoint, applied: Setpoint) -> None:
+    result = admit(asked, GENERATOR, READING, None, HOUR)
+    assert result == Limited(asked, applied, (ClipReason.POWER_LIMIT,))
+
+
+def test_the_ramp_counts_from_the_previous_setpoint_over_the_step() -> None:
+    limits = replace(GENERATOR, ramp_mw_per_min=0.01)
+    up = decide(1.0, limits=limits, previous=Setpoint(0.4), dt_s=600.0)
+    down = decide(0.1, limits=limits, previous=Setpoint(0.4), dt_s=600.0)
+    assert up == Limited(Setpoint(1.0), Setpoint(0.5), (ClipReason.RAMP,))
+    assert down.applied is not None
+    assert down.applied.p_mw == pytest.approx(0.3)
+
+
+def test_the_ramp_counts_from_the_reading_when_nothing_was_commanded() -> None:
+    limits = replace(GENERATOR, ramp_mw_per_min=0.01)
+    result = decide(1.0, limits=limits, reading=replace(READING, p_mw=0.2), dt_s=60.0)
+    assert result.applied is not None
+    assert result.applied.p_mw == pytest.approx(0.21)
+
+
+def test_the_ramp_never_leads_outside_the_power_limits() -> None:
+    limits = replace(GENERATOR, ramp_mw_per_min=0.01)
+    result = decide(0.5, limits=limits, previous=Setpoint(0.0), dt_s=60.0)
+    assert result.applied is not None
+    assert result.applied.p_mw == pytest.approx(0.11)
+    high = decide(0.5, limits=limits, previous=Setpoint(7.0), dt_s=60.0)
+    assert high.applied == Setpoint(0.99)
+
+
+def test_a_store_does_not_discharge_below_its_window() -> None:
+    # 0.05 above the floor of 2 MWh is 0.1 MWh; half of it reaches the grid in one hour.
+    result = decide(1.0, limits=STORE, reading=replace(READING, soc=0.15))
+    assert result.applied is not None
+    assert result.applied.p_mw == pytest.approx(0.05)
+    assert result.reasons == (ClipReason.STATE_OF_CHARGE,)
+
+
+def test_a_store_does_not_charge_above_its_window() -> None:
+    # 0.1 below the ceiling of 2 MWh is 0.2 MWh; 0.25 MWh taken in half an hour fill it.
+    result = decide(-1.0, limits=STORE, reading=replace(READING, soc=0.8), dt_s=HOUR / 2)
+    assert result.applied is not None
+    assert result.applied.p_mw == pytest.approx(-0.5)
+    assert result.reasons == (ClipReason.STATE_OF_CHARGE,)
+
+
+def test_self_discharge_leaves_less_to_give() -> None:
+    leaky = StorageLimits(1.0, 0.1, 0.9, self_discharge_per_h=0.5)
+    assert leaky.p_range_mw(0.5, HOUR) == pytest.approx((-0.4, 0.15))
+    assert leaky.p_range_mw(0.15, HOUR)[1] == 0.0
+    assert leaky.p_range_mw(0.5, 4 * HOUR)[1] == 0.0
+
+
+@pytest.mark.parametrize(("soc", "asked"), [(0.05, 0.3), (0.95, -0.3)])
+def test_outside_the_window_only_the_way_back_is_open(soc: float, asked: float) -> None:
+    reading = replace(READING, soc=soc)
+    assert decide(asked, limits=STORE, reading=reading).applied == Setpoint(0.0)
+    assert isinstance(decide(-asked, limits=STORE, reading=reading), Admitted)
+
+
+def test_the_state_of_charge_wins_over_the_ramp() -> None:
+    limits = replace(STORE, ramp_mw_per_min=0.001)
+    empty = decide(
+        0.5, limits=limits, reading=replace(READING, soc=0.1), previous=Setpoint(0.5), dt_s=60.0
+    )
+    full = decide(
+        -0.5, limits=limits, reading=replace(READING, soc=0.9), previous=Setpoint(-0.5), dt_s=60.0
+    )
+    assert empty.applied == full.applied == Setpoint(0.0)
+
+
+def test_active_power_comes_first_in_the_circle() -> None:
+    limits = DeviceLimits(-1.0, 1.0, -1.0, 1.0, s_max_mva=1.0)
+    result = decide(0.6, 1.0, limits=limits)
+    assert result == Limited(Setpoint(0.6, 1.0), Setpoint(0.6, 0.8), (ClipReason.APPARENT_POWER,))
+    assert decide(-0.6, -1.0, limits=limits).applied == Setpoint(-0.6, -0.8)
+    assert decide(1.0, 0.1, limits=limits).applied == Setpoint(1.0, 0.0)
+
+
+def test_active_power_stays_within_the_rating() -> None:
+    limits = DeviceLimits(-2.0, 2.0, s_max_mva=1.5)
+    assert decide(2.0, limits=limits).applied == Setpoint(1.5)
+    assert decide(-2.0, limits=limits).applied == Setpoint(-1.5)
+    assert decide(2.0, limits=limits).reasons == (ClipReason.APPARENT_POWER,)
+
+
+def test_a_rule_that_changes_both_powers_is_named_once() -> None:
+    assert decide(5.0, 5.0).reasons == (ClipReason.POWER_LIMIT,)
+
+
+BAND = replace(DeviceLimits(-1.0, 1.0, -1.0, 1.0), v_band_pu=(0.95, 1.05))
+HIGH = DeviceReading(p_mw=0.4, q_mvar=0.1, v_pu=1.04, v_min_pu=1.02, v_max_pu=1.06)
+LOW = DeviceReading(p_mw=0.4, q_mvar=0.1, v_pu=0.96, v_min_pu=0.94, v_max_pu=0.98)
+
+
+def test_at_high_voltage_nothing_may_grow() -> None:
+    grow = decide(0.6, 0.3, limits=BAND, reading=HIGH)
+    assert grow == Limited(Setpoint(0.6, 0.3), Setpoint(0.4, 0.1), (ClipReason.VOLTAGE,))
+    assert isinstance(decide(0.2, -0.3, limits=BAND, reading=HIGH), Admitted)
+
+
+def test_at_low_voltage_nothing_may_fall() -> None:
+    fall = decide(0.2, -0.3, limits=BAND, reading=LOW)
+    assert fall.applied == Setpoint(0.4, 0.1)
+    assert isinstance(decide(0.6, 0.3, limits=BAND, reading=LOW), Admitted)
+
+
+def test_with_phases_on_both_sides_of_the_band_all_stays() -> None:
+    reading = replace(HIGH, v_min_pu=0.9)
+    assert decide(0.6, -0.3, limits=BAND, reading=reading).applied == Setpoint(0.4, 0.1)
+
+
+@pytest.mark.parametrize(("v_min", "v_max"), [(0.95, 1.0), (1.0, 1.05)])
+def test_the_band_includes_its_ends(v_min: float, v_max: float) -> None:
+    reading = replace(HIGH, v_min_pu=v_min, v_max_pu=v_max)
+    assert isinstance(decide(0.9, -0.9, limits=BAND, reading=reading), Admitted)
+
+
+def test_the_voltage_rule_stays_within_the_other_limits() -> None:
+    limits = replace(BAND, p_max_mw=0.3, q_max_mvar=0.05)
+    assert decide(0.2, 0.0, limits=limits, reading=LOW).applied == Setpoint(0.3, 0.05)
+    assert decide(0.2, 0.0, limits=replace(limits, v_band_pu=None), reading=LOW) == Admitted(
+        Setpoint(0.2, 0.0)
+    )
+
+
+GOOD = {"p_min_mw": -1.0, "p_max_mw": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "where"),
+    [
+        ({"p_min_mw": 2.0}, "p_min_mw, p_max_mw"),
+        ({"p_max_mw": math.nan}, "p_min_mw, p_max_mw"),
+        ({"p_max_mw": math.inf}, "p_min_mw, p_max_mw"),
+        ({"p_min_mw": -math.inf}, "p_min_mw, p_max_mw"),
+        ({"q_min_mvar": 1.0}, "q_min_mvar, q_max_mvar"),
+        ({"q_max_mvar": math.inf}, "q_min_mvar, q_max_mvar"),
+        ({"q_min_mvar": -math.inf}, "q_min_mvar, q_max_mvar"),
+        ({"s_max_mva": 0.0}, "s_max_mva"),
+        ({"s_max_mva": math.inf}, "s_max_mva"),
+        ({"s_max_mva": 0.5, "p_min_mw": 0.6}, "s_max_mva"),
+        ({"s_max_mva": 0.5, "p_max_mw": -0.6}, "s_max_mva"),
+        ({"ramp_mw_per_min": 0.0}, "ramp_mw_per_min"),
+        ({"ramp_mw_per_min": math.inf}, "ramp_mw_per_min"),
+        ({"v_band_pu": (1.0, 1.0)}, "v_band_pu"),
+        ({"v_band_pu": (0.0, 1.0)}, "v_band_pu"),
+        ({"v_band_pu": (0.9, math.inf)}, "v_band_pu"),
+        ({"p_min_mw": 0.1, "storage": StorageLimits(1.0)}, "p_min_mw, p_max_mw"),
+        ({"p_max_mw": -0.1, "storage": StorageLimits(1.0)}, "p_min_mw, p_max_mw"),
+        ({"storage": StorageLimits(0.0)}, "storage.e_capacity_mwh"),
+        ({"storage": StorageLimits(math.inf)}, "storage.e_capacity_mwh"),
+        ({"storage": StorageLimits(1.0, 0.5, 0.5)}, "storage.soc_min, storage.soc_max"),
+        ({"storage": StorageLimits(1.0, -0.1)}, "storage.soc_min, storage.soc_max"),
+        ({"storage": StorageLimits(1.0, soc_max=1.1)}, "storage.soc_min, storage.soc_max"),
+        ({"storage": StorageLimits(1.0, ch_eff=0.0)}, "storage.ch_eff"),
+        ({"storage": StorageLimits(1.0, dsc_eff=1.1)}, "storage.dsc_eff"),
+        ({"storage": StorageLimits(1.0, self_discharge_per_h=-0.1)}, "self_discharge_per_h"),
+        ({"storage": StorageLimits(1.0, self_discharge_per_h=1.1)}, "self_discharge_per_h"),
+    ],
+)
+def test_wrong_limits_are_named(wrong: dict[str, object], where: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        DeviceLimits(**{**GOOD, **wrong})  # type: ignore[arg-type]
+    assert len(caught.value.problems) == 1
+    assert where in caught.value.problems[0].where
+
+
+def test_limits_at_their_extremes_are_accepted() -> None:
+    store = StorageLimits(1.0, 0.0, 1.0, 1.0, 1.0, 1.0)
+    assert DeviceLimits(0.0, 0.0, 0.0, 0.0, storage=store).storage == store
+    assert DeviceLimits(0.5, 1.0, s_max_mva=0.5).s_max_mva == 0.5
+    assert DeviceLimits(-1.0, -0.5, s_max_mva=0.5).s_max_mva == 0.5
+
+
+def test_all_mistakes_in_limits_are_told_at_once() -> None:
+    with pytest.raises(ConfigError) as caught:
+        DeviceLimits(2.0, 1.0, 2.0, 1.0, ramp_mw_per_min=-1.0)
+    assert len(caught.value.problems) == 3
+
+
+# What must hold for every input.
+
+number = st.floats(-5.0, 5.0)
+proposal = st.floats(allow_nan=True, allow_infinity=True)
+
+
+@st.composite
+def any_limits(draw: st.DrawFn) -> DeviceLimits:
+    store = None
+    if draw(st.booleans()):
+        soc_min = draw(st.floats(0.0, 0.4))
+        store = StorageLimits(
+            draw(st.floats(0.01, 10.0)),
+            soc_min,
+            draw(st.floats(soc_min + 0.1, 1.0)),
+            draw(st.floats(0.5, 1.0)),
+            draw(st.floats(0.5, 1.0)),
+            draw(st.floats(0.0, 0.1)),
+        )
+    p_min = draw(st.floats(-3.0, 0.0 if store else 2.0))
+    p_max = draw(st.floats(max(p_min, 0.0) if store else p_min, 3.0))
+    q_min = draw(st.floats(-2.0, 0.0))
+    s_floor = max(p_min, -p_max, 0.01)
+    return DeviceLimits(
+        p_min,
+        p_max,
+        q_min,
+        draw(st.floats(0.0, 2.0)),
+        s_max_mva=draw(st.none() | st.floats(s_floor, 4.0)),
+        ramp_mw_per_min=draw(st.none() | st.floats(1e-4, 1.0)),
+        storage=store,
+        v_band_pu=draw(st.none() | st.just((0.95, 1.05))),
+    )
+
+
+@st.composite
+def any_reading(draw: st.DrawFn) -> DeviceReading:
+    v_min = draw(st.floats(0.85, 1.15))
+    v_max = draw(st.floats(v_min, 1.2))
+    return DeviceReading(
+        p_mw=draw(number),
+        q_mvar=draw(number),
+        v_pu=(v_min + v_max) / 2,
+        v_min_pu=v_min,
+        v_max_pu=v_max,
+        soc=draw(st.floats(0.0, 1.0)),
+        connected=draw(st.sampled_from([True, True, True, False])),
+    )
+
+
+previous_setpoint = st.none() | st.builds(Setpoint, number, number)
+step = st.floats(1.0, 3600.0)
+
+
+@settings(max_examples=400, deadline=None)
+@given(proposal, proposal, any_limits(), any_reading(), previous_setpoint, step)
+def test_what_is_applied_is_within_the_limits(
+    p: float,
+    q: float,
+    limits: DeviceLimits,
+    reading: DeviceReading,
+    previous: Setpoint | None,
+    dt_s: float,
+) -> None:
+    result = admit(Setpoint(p, q), limits, reading, previous, dt_s)
+    if isinstance(result, Refused):
+        assert result.reasons
+        return
+    applied = result.applied
+    assert limits.p_min_mw <= applied.p_mw <= limits.p_max_mw
+    assert limits.q_min_mvar <= applied.q_mvar <= limits.q_max_mvar
+    if limits.s_max_mva is not None:
+        assert math.hypot(applied.p_mw, applied.q_mvar) <= limits.s_max_mva * (1 + 1e-12)
+    if limits.storage is not None and reading.soc is not None:
+        low, high = limits.storage.p_range_mw(reading.soc, dt_s)
+        assert low <= applied.p_mw <= high
+    assert (result.reasons == ()) == isinstance(result, Admitted)
+    assert isinstance(result, Admitted) == (applied == result.proposed)
+
+
+@settings(max_examples=400, deadline=None)
+@given(number, number, any_limits(), any_reading(), previous_setpoint, step)
+def test_admitting_twice_changes_nothing(
+    p: float,
+    q: float,
+    limits: DeviceLimits,
+    reading: DeviceReading,
+    previous: Setpoint | None,
+    dt_s: float,
+) -> None:
+    first = admit(Setpoint(p, q), limits, reading, previous, dt_s)
+    if first.applied is None:
+        return
+    assert admit(first.applied, limits, reading, previous, dt_s) == Admitted(first.applied)
+
+
+@settings(max_examples=400, deadline=None)
+@given(number, number, any_limits(), any_reading(), previous_setpoint, step)
+def test_it_is_pure(
+    p: float,
+    q: float,
+    limits: DeviceLimits,
+    reading: DeviceReading,
+    previous: Setpoint | None,
+    dt_s: float,
+) -> None:
+    asked = Setpoint(p, q)
+    assert admit(asked, limits, reading, previous, dt_s) == admit(
+        asked, limits, reading, previous, dt_s
+    )
+
+
+@settings(max_examples=400, deadline=None)
+@given(number, any_limits(), any_reading(), previous_setpoint, step)
+def test_a_rule_less_never_narrows_what_is_reachable(
+    p: float,
+    limits: DeviceLimits,
+    reading: DeviceReading,
+    previous: Setpoint | None,
+    dt_s: float,
+) -> None:
+    """No rule lets through what the bare power limits would not."""
+    result = admit(Setpoint(p), limits, reading, previous, dt_s)
+    if result.applied is None:
+        return
+    bare = DeviceLimits(limits.p_min_mw, limits.p_max_mw, limits.q_min_mvar, limits.q_max_mvar)
+    assert isinstance(admit(result.applied, bare, reading, previous, dt_s), Admitted)
+
+
+@settings(max_examples=400, deadline=None)
+@given(number, number, number, any_limits(), any_reading(), previous_setpoint, step)
+def test_more_asked_never_gives_less(
+    a: float,
+    b: float,
+    q: float,
+    limits: DeviceLimits,
+    reading: DeviceReading,
+    previous: Setpoint | None,
+    dt_s: float,
+) -> None:
+    low = admit(Setpoint(min(a, b), q), limits, reading, previous, dt_s).applied
+    high = admit(Setpoint(max(a, b), q), limits, reading, previous, dt_s).applied
+    if low is not None and high is not None:
+        assert low.p_mw <= high.p_mw
+
+
+@settings(max_examples=200, deadline=None)
+@given(any_limits(), st.floats(0.0, 1.0), number, step)
+def test_carrying_out_what_was_admitted_keeps_the_state_of_charge(
+    limits: DeviceLimits, soc: float, p: float, dt_s: float
+) -> None:
+    store = limits.storage
+    if store is None:
+        return
+    reading = DeviceReading(0.0, 0.0, 1.0, 1.0, 1.0, soc=soc)
+    applied = admit(Setpoint(p), replace(limits, v_band_pu=None), reading, None, dt_s).applied
+    assert applied is not None
+    h = dt_s / 3600.0
+    drawn = applied.p_mw / store.dsc_eff if applied.p_mw > 0 else applied.p_mw * store.ch_eff
+    lost = soc * store.self_discharge_per_h * h
+    after = soc - lost - drawn * h / store.e_capacity_mwh
+    assert after <= max(soc, store.soc_max) + 1e-9
+    assert after >= min(soc - lost, store.soc_min) - 1e-9
