@@ -1,1 +1,1 @@
-"""TBD."""
+"""Device agents as services: links, cycle, modes, runtime."""

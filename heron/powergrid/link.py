@@ -6,7 +6,7 @@ An agent cannot tell an in-process plant from a Modbus slave: both are a `Device
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Protocol
 
@@ -61,6 +61,16 @@ class Snapshot:
         point = self.values.get(name)
         return default if point is None else point.value
 
+    def degraded(self, quality: Quality) -> Snapshot:
+        """Return the same values, each marked as no better than ``quality``."""
+        order = list(Quality)
+
+        def worst(one: Quality) -> Quality:
+            return max(one, quality, key=order.index)
+
+        values = {n: replace(v, quality=worst(v.quality)) for n, v in self.values.items()}
+        return Snapshot(self.device_id, values, worst(self.quality))
+
     def device_reading(self) -> DeviceReading:
         """Return the typed reading; call it only when ``quality`` is good."""
         soc = self.values.get("soc")
@@ -112,8 +122,8 @@ class WriteResult:
     read_back: Setpoint | None = None
 
 
-class DeviceLink(Protocol):
-    """Reads and commands one device.
+class MeterLink(Protocol):
+    """Reads one device or meter.
 
     Raises (from every method): `heron.errors.DeviceTimeout` when it does not answer,
     `heron.errors.DeviceRejected` when it answers nonsense or refuses.
@@ -128,10 +138,18 @@ class DeviceLink(Protocol):
         """Read all points in one cycle."""
         ...
 
-    async def write(self, setpoint: Setpoint) -> WriteResult:
-        """Command the device and read back what it holds."""
-        ...
-
     async def close(self) -> None:
         """Release the transport. Never writes."""
+        ...
+
+
+class DeviceLink(MeterLink, Protocol):
+    """Reads and commands one device; raises as `MeterLink` does."""
+
+    async def write(self, setpoint: Setpoint) -> WriteResult:
+        """Command the device and read back what it holds.
+
+        A device that holds the set-point already is not written again, except to keep its
+        reversion timer from running out.
+        """
         ...

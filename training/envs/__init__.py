@@ -1,1 +1,6 @@
-"""TBD."""
+"""Environments over the plant, in PettingZoo's parallel form."""
+
+from training.envs.multi_agent_microgrids import MultiAgentMicrogrids
+from training.envs.networked_grid_env import NetworkedGridEnv
+
+__all__ = ["MultiAgentMicrogrids", "NetworkedGridEnv"]

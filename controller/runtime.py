@@ -1,0 +1,175 @@
+"""The controller's process: the DSO and the microgrids' coordinators on one bus.
+
+One task group holds everything: two tasks that fill the fleet, the DSO's beat, and one task a
+coordinator. Whatever ends one of them ends them all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from typing import Literal
+
+from controller.cycle import CoordinatorCycle, Decided, Held, Mind, SystemCycle
+from controller.fleet import Fleet
+from heron.messaging.bus import Bus, Subscription
+from heron.messaging.topics import CLOCK, SIGNAL, STATUS, TELEMETRY
+from heron.messaging.wire import PlantClock, Status, SystemSignal, Telemetry
+from heron.powergrid.setups import Setup
+
+logger = logging.getLogger(__name__)
+
+PROCESS = "controller"
+"""Agent name of the process in status messages, birth and will."""
+
+
+def birth(*, online: bool = True, detail: str = "") -> Status:
+    """Return the process's own status."""
+    return status_of(PROCESS, "system", online=online, detail=detail)
+
+
+def status_of(
+    agent: str,
+    role: Literal["coordinator", "system"],
+    *,
+    online: bool = True,
+    detail: str = "",
+) -> Status:
+    """Return a status of this version, now."""
+    from heron import __version__
+
+    return Status(
+        agent=agent,
+        online=online,
+        role=role,
+        version=__version__,
+        detail=detail,
+        sent_s=time.time(),
+    )
+
+
+@dataclass(slots=True)
+class Tally:
+    """What the coordinators did.
+
+    Attributes:
+        decided: Cycles that sent commands, per coordinator.
+        held: Cycles that sent none.
+    """
+
+    decided: dict[str, int] = field(default_factory=dict)
+    held: dict[str, int] = field(default_factory=dict)
+
+    def count(self, agent: str, outcome: Decided | Held) -> None:
+        """Add one cycle."""
+        into = self.decided if isinstance(outcome, Decided) else self.held
+        into[agent] = into.get(agent, 0) + 1
+
+
+class ControllerRuntime:
+    """Runs the DSO and the coordinators until the plant's clock says finished, or cancelled.
+
+    Args:
+        setup: Gives prices, names and the control interval.
+        minds: One a microgrid.
+        bus: Connected; with `birth` as its status.
+        interval_s: Plant seconds between two decisions; None for the setup's ``step_s``.
+    """
+
+    def __init__(
+        self,
+        setup: Setup,
+        minds: Sequence[Mind],
+        bus: Bus,
+        *,
+        fleet: Fleet | None = None,
+        interval_s: float | None = None,
+    ) -> None:
+        self.fleet = fleet or Fleet()
+        self.tally = Tally()
+        self._bus = bus
+        self._interval_s = setup.config.step_s if interval_s is None else interval_s
+        self._dso = setup.config.dso_config.name
+        self._minds = tuple(minds)
+        self._system = SystemCycle(
+            bus, setup.profiles, setup.config.price_profile, tuple(m.agent_id for m in minds)
+        )
+        self._cycles = {
+            mind.agent_id: CoordinatorCycle(mind, self.fleet, bus, interval_s=self._interval_s)
+            for mind in minds
+        }
+
+    async def run(self) -> None:
+        """Run until the plant has finished.
+
+        Raises:
+            ExceptionGroup: A part failed.
+        """
+        async with AsyncExitStack() as stack:
+            enter = stack.enter_async_context
+            statuses = await enter(self._bus.subscribe(STATUS))
+            telemetry = await enter(self._bus.subscribe(TELEMETRY))
+            clock = await enter(self._bus.subscribe(CLOCK, capacity=1))
+            signals = {
+                agent: await enter(self._bus.subscribe(SIGNAL, agent=agent, capacity=1))
+                for agent in self._cycles
+            }
+            await self._announce(online=True)
+            try:
+                async with asyncio.TaskGroup() as group:
+                    background = [
+                        group.create_task(self._note(statuses)),
+                        group.create_task(self._hear(telemetry)),
+                    ]
+                    background += [
+                        group.create_task(self._coordinate(agent, beat))
+                        for agent, beat in signals.items()
+                    ]
+                    await self._beat(clock)
+                    for task in background:
+                        task.cancel()
+            finally:
+                await self._announce(online=False)
+
+    async def _announce(self, *, online: bool) -> None:
+        """Say who is here: after the subscriptions, so that whoever waits for it can speak."""
+        for mind in self._minds:
+            status = status_of(mind.agent_id, "coordinator", online=online, detail=mind.policy_name)
+            await self._bus.publish(STATUS, status, agent=mind.agent_id)
+        await self._bus.publish(
+            STATUS, status_of(self._dso, "system", online=online), agent=self._dso
+        )
+
+    async def _note(self, statuses: Subscription[Status]) -> None:
+        async for agent, status in statuses:
+            await self.fleet.note(agent, status)
+
+    async def _hear(self, telemetry: Subscription[Telemetry]) -> None:
+        async for agent, message in telemetry:
+            await self.fleet.hear(agent, message)
+
+    async def _beat(self, clock: Subscription[PlantClock]) -> None:
+        """Signal the coordinators at each step of the plant, or each control interval."""
+        epoch = -1
+        due_s = float("-inf")
+        async for _, tick in clock:
+            if tick.finished:
+                logger.info("plant_finished step=%d", tick.step)
+                return
+            if tick.epoch != epoch:
+                logger.info("plant_started epoch=%d pace=%s", tick.epoch, tick.pace)
+                if epoch >= 0:
+                    await self.fleet.forget()
+                epoch, due_s = tick.epoch, float("-inf")
+            if tick.pace == "lockstep" or tick.time_s >= due_s - 1e-6:
+                due_s = tick.time_s + self._interval_s
+                await self._system.run(tick)
+
+    async def _coordinate(self, agent: str, signals: Subscription[SystemSignal]) -> None:
+        cycle = self._cycles[agent]
+        async for _, signal in signals:
+            self.tally.count(agent, await cycle.run(signal))

@@ -1,0 +1,269 @@
+"""One device's control cycle, told from the wire to the wire.
+
+read -> decode -> observe -> decide -> envelope -> write -> read back -> report
+
+`Sensor.sense` is the first half, for devices and meters; `DeviceCycle.act` the second. In
+lock-step all sense before any acts; free-running each device does both in its own slot.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from edge.commands import CommandInbox
+from edge.fallback import BumplessReturn, FallbackRule
+from edge.modes import Changed, Mode, ModeMachine
+from edge.timing import PlantTime
+from heron.errors import PolicyError, TransportError
+from heron.powergrid.envelope import EnvelopeResult
+from heron.powergrid.link import (
+    DeviceLink,
+    MeterLink,
+    Quality,
+    Snapshot,
+    WriteResult,
+    WriteStatus,
+)
+from heron.powergrid.quantities import DeviceReading, Setpoint
+
+logger = logging.getLogger(__name__)
+
+LocalPolicy = Callable[[DeviceReading], Setpoint]
+"""A decision taken at the device itself. Raises: PolicyError."""
+
+
+class AdmittingAgent(Protocol):
+    """What the cycle needs of a device agent."""
+
+    def observe_reading(self, reading: DeviceReading) -> None:
+        """Take over a reading of good quality."""
+        ...
+
+    def admit(self, setpoint: Setpoint, dt_s: float) -> EnvelopeResult:
+        """Return what of a set-point the envelope lets pass."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """What somebody wants the device to do, before the envelope.
+
+    Attributes:
+        setpoint: What is wanted.
+        source: ``command``, ``policy``, ``fallback`` or ``stop``.
+        sequence: Of the command; -1 for the edge's own decisions.
+    """
+
+    setpoint: Setpoint
+    source: str
+    sequence: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class CycleReport:
+    """What one cycle did to its device."""
+
+    device_id: str
+    mode: Mode
+    proposal: Proposal | None = None
+    applied: Setpoint | None = None
+    reasons: tuple[str, ...] = ()
+    write: WriteResult | None = None
+    error: str = ""
+    busy_s: float = 0.0
+
+
+class Sensor:
+    """Reads one device or meter, and says how far its values may be trusted.
+
+    Args:
+        link: To the device.
+        time: Clocks.
+        stale_after_s: Wall seconds for which the last good values count as merely stale
+            when reads fail; after that they are bad.
+    """
+
+    def __init__(self, link: MeterLink, time: PlantTime, stale_after_s: float) -> None:
+        self.link = link
+        self.error = ""
+        self.busy_s = 0.0
+        self.snapshot = Snapshot(link.device_id, {}, Quality.BAD)
+        self._time = time
+        self._stale_after_s = stale_after_s
+        self._good_at_s = float("-inf")
+
+    async def sense(self) -> Snapshot:
+        """Read and decode once. A failure is a result: old values of lower quality."""
+        started = self._time.now()
+        try:
+            snapshot = await self.link.read()
+        except TransportError as error:
+            if not self.error:
+                logger.warning("device_lost device=%s reason=%s", self.link.device_id, error)
+            self.error = str(error)
+            snapshot = self.snapshot
+        else:
+            if self.error:
+                logger.info("device_recovered device=%s", self.link.device_id)
+            self.error = ""
+        now = self._time.now()
+        if not self.error and snapshot.quality is Quality.GOOD:
+            self._good_at_s = now
+        elif now - self._good_at_s <= self._stale_after_s:
+            snapshot = snapshot.degraded(Quality.STALE)
+        else:
+            snapshot = snapshot.degraded(Quality.BAD)
+        self.snapshot = snapshot
+        self.busy_s = now - started
+        return snapshot
+
+
+class DeviceCycle:
+    """Decides for one device and writes to it.
+
+    Args:
+        link: To the device.
+        agent: Holds the features and the envelope.
+        modes: Who may do what.
+        inbox: What the coordinator says.
+        fallback: What to do without it.
+        time: Clocks.
+        sensor: Reads the device.
+        policy: Local policy; None when a coordinator commands.
+        first_command_s: Plant seconds to wait for the first command before falling back.
+        bumpless: Ramps the return from fallback.
+    """
+
+    def __init__(
+        self,
+        *,
+        link: DeviceLink,
+        agent: AdmittingAgent,
+        modes: ModeMachine,
+        inbox: CommandInbox,
+        fallback: FallbackRule,
+        time: PlantTime,
+        sensor: Sensor,
+        bumpless: BumplessReturn,
+        policy: LocalPolicy | None = None,
+        first_command_s: float = 0.0,
+    ) -> None:
+        self.link = link
+        self.modes = modes
+        self.inbox = inbox
+        self.sensor = sensor
+        self.policy = policy
+        self._agent = agent
+        self._fallback = fallback
+        self._time = time
+        self._bumpless = bumpless
+        self._first_command_by_s = time.elapsed_s() + first_command_s
+        self._heard = False
+
+    @property
+    def waits_for_command(self) -> bool:
+        """Whether somebody else's decision is due, or would end the fallback."""
+        listening = (Mode.CLOSED_LOOP, Mode.ADVISORY, Mode.FALLBACK)
+        return self.policy is None and self.modes.mode in listening
+
+    async def sense(self) -> Snapshot:
+        """Read, decode, observe."""
+        snapshot = await self.sensor.sense()
+        if snapshot.quality is Quality.GOOD:
+            self._agent.observe_reading(snapshot.device_reading())
+        return snapshot
+
+    async def act(self, dt_s: float) -> CycleReport:
+        """Decide, admit, write, read back; ``dt_s`` is plant seconds until the next act."""
+        started = self._time.now()
+        self._settle_mode()
+        mode, quality = self.modes.mode, self.sensor.snapshot.quality
+        proposal = self._decide(mode, quality)
+        if proposal is None:
+            return CycleReport(self.link.device_id, mode, busy_s=self._time.now() - started)
+        if quality is Quality.GOOD:
+            wanted = self._bumpless.towards(proposal.setpoint, dt_s)
+            admitted = self._agent.admit(wanted, dt_s)
+            applied, reasons = admitted.applied, tuple(str(r) for r in admitted.reasons)
+        else:
+            applied, reasons = proposal.setpoint, ("stale_data",)
+        write, error = None, ""
+        if self.modes.writes and applied is not None:
+            try:
+                write = await self.link.write(applied)
+                self._bumpless.holds(write.written)
+            except TransportError as failure:
+                error = str(failure)
+        if write is not None and write.status is WriteStatus.READ_BACK_DIFFERS:
+            error = f"asked for {write.written}, reads back {write.read_back}"
+        busy_s = self._time.now() - started
+        return CycleReport(
+            self.link.device_id, mode, proposal, applied, reasons, write, error, busy_s
+        )
+
+    def _settle_mode(self) -> None:
+        """Fall back when data or commands fail; return when both are there again."""
+        command = None if self.policy is not None else self.inbox.current()
+        self._heard = self._heard or command is not None
+        decider = self.policy is not None or command is not None
+        good = self.sensor.snapshot.quality is Quality.GOOD
+        outcome = None
+        if self.modes.mode is Mode.CLOSED_LOOP:
+            waiting = not self._heard and self._time.elapsed_s() <= self._first_command_by_s
+            if self.sensor.snapshot.quality is Quality.BAD:
+                outcome = self.modes.lose(self.sensor.error or "bad data")
+            elif not decider and not waiting:
+                outcome = self.modes.lose("command expired" if self._heard else "no command")
+        elif self.modes.mode is Mode.FALLBACK and good and decider:
+            outcome = self.modes.recover()
+            if isinstance(outcome, Changed):
+                self._bumpless.start()
+        if isinstance(outcome, Changed):
+            logger.warning(
+                "mode device=%s before=%s after=%s reason=%s",
+                self.link.device_id,
+                outcome.before,
+                outcome.after,
+                outcome.reason,
+            )
+
+    def _decide(self, mode: Mode, quality: Quality) -> Proposal | None:
+        """Return what is wanted; None to leave the device as it is."""
+        reading = self.sensor.snapshot.device_reading() if quality is Quality.GOOD else None
+        match mode:
+            case Mode.MONITOR:
+                return None
+            case Mode.STOPPED:
+                return Proposal(self._fallback.safe, "stop") if self.modes.writes else None
+            case Mode.FALLBACK:
+                return Proposal(self._fallback.setpoint(reading), "fallback")
+            case Mode.CLOSED_LOOP | Mode.ADVISORY:
+                if reading is None:
+                    return None
+                if self.policy is None:
+                    command = self.inbox.current()
+                    if command is None:
+                        return None
+                    wanted = Setpoint(command.p_mw, command.q_mvar)
+                    return Proposal(wanted, "command", command.sequence)
+                try:
+                    return Proposal(self.policy(reading), "policy")
+                except PolicyError as error:
+                    self.modes.lose(f"policy: {error}")
+                    return Proposal(self._fallback.setpoint(reading), "fallback")
+
+    async def leave(self, timeout_s: float = 1.0) -> bool:
+        """Send the safe set-point if this agent drives the device; True if it got there."""
+        if not self.modes.writes:
+            return True
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self.link.write(self._fallback.safe)
+        except (TransportError, TimeoutError) as error:
+            logger.warning("safe_setpoint_not_sent device=%s reason=%s", self.link.device_id, error)
+            return False
+        return True

@@ -1,0 +1,73 @@
+"""What a device does when nobody tells it, and how it comes back without a bump."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from heron.powergrid.device_configs import DeviceConfig
+from heron.powergrid.quantities import DeviceReading, Setpoint
+
+
+class FallbackRule(Protocol):
+    """A local rule for times without commands or without data."""
+
+    @property
+    def safe(self) -> Setpoint:
+        """What is safe whatever the grid does; needs no data."""
+        ...
+
+    def setpoint(self, reading: DeviceReading | None) -> Setpoint:
+        """Return what to do; ``reading`` is None when data cannot be trusted."""
+        ...
+
+
+class SafeSetpoint:
+    """The configured safe set-point, always."""
+
+    def __init__(self, config: DeviceConfig) -> None:
+        self._safe = Setpoint(config.safe_p_mw, config.safe_q_mvar)
+
+    @property
+    def safe(self) -> Setpoint:
+        """The configured one."""
+        return self._safe
+
+    def setpoint(self, reading: DeviceReading | None) -> Setpoint:
+        """Return the configured one, whatever is read."""
+        del reading
+        return self._safe
+
+
+class BumplessReturn:
+    """After a fallback, leads from what the device holds to what is wanted.
+
+    The way is linear over ``over_s`` plant seconds, so a return is never a step; with control
+    intervals longer than that it takes one interval.
+    """
+
+    def __init__(self, over_s: float = 60.0) -> None:
+        if over_s <= 0:
+            raise ValueError(f"over_s {over_s}: expected > 0")
+        self._over_s = over_s
+        self._left_s = 0.0
+        self._held: Setpoint | None = None
+
+    def start(self) -> None:
+        """Begin a return from what the device holds now."""
+        self._left_s = self._over_s
+
+    def holds(self, setpoint: Setpoint) -> None:
+        """Note what was written last."""
+        self._held = setpoint
+
+    def towards(self, wanted: Setpoint, dt_s: float) -> Setpoint:
+        """Return the set-point for the next ``dt_s`` plant seconds."""
+        if self._left_s <= 0 or self._held is None:
+            return wanted
+        share = min(1.0, dt_s / self._left_s)
+        self._left_s -= dt_s
+        held = self._held
+        return Setpoint(
+            held.p_mw + share * (wanted.p_mw - held.p_mw),
+            held.q_mvar + share * (wanted.q_mvar - held.q_mvar),
+        )

@@ -1,0 +1,1 @@
+"""Links to devices: one connection a transport, one link a device."""

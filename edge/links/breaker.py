@@ -1,0 +1,65 @@
+"""A circuit breaker a unit: a dead device costs its neighbours one time-out a window."""
+
+from __future__ import annotations
+
+from edge.links.backoff import Backoff
+from edge.timing import MonotonicClock
+from heron.errors import DeviceTimeout
+
+
+class CircuitOpen(DeviceTimeout):
+    """The unit failed lately; it is not asked again before ``retry_in_s``."""
+
+    def __init__(self, device: str, timeout_s: float, retry_in_s: float) -> None:
+        super().__init__(device, timeout_s)
+        self.args = (f"{device}: did not answer, next try in {retry_in_s:.1f} s",)
+        self.retry_in_s = retry_in_s
+
+
+class Breaker:
+    """Opens after ``after`` time-outs in a row, lets one request through a window.
+
+    Args:
+        device: For messages.
+        now: Monotonic clock.
+        backoff: Lengths of the windows.
+        after: Time-outs in a row that open it.
+    """
+
+    def __init__(
+        self, device: str, now: MonotonicClock, backoff: Backoff, *, after: int = 2
+    ) -> None:
+        self.device = device
+        self.opened = 0
+        self._now = now
+        self._backoff = backoff
+        self._after = after
+        self._failures = 0
+        self._retry_at_s = float("-inf")
+
+    @property
+    def open(self) -> bool:
+        """Whether the unit is considered dead."""
+        return self._failures >= self._after
+
+    def check(self, timeout_s: float) -> None:
+        """Pass, or raise at once while the window is not over.
+
+        Raises:
+            CircuitOpen: It is too early to ask again.
+        """
+        wait = self._retry_at_s - self._now()
+        if self.open and wait > 0:
+            raise CircuitOpen(self.device, timeout_s, wait)
+
+    def failed(self) -> None:
+        """Note a time-out."""
+        self._failures += 1
+        if self.open:
+            self.opened += self._failures == self._after
+            self._retry_at_s = self._now() + self._backoff.next_s()
+
+    def answered(self) -> None:
+        """Note an answer; even a refusal is one."""
+        self._failures = 0
+        self._backoff.reset()

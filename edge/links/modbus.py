@@ -1,0 +1,181 @@
+"""A device or a meter behind a Modbus connection, by its register table."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Protocol
+
+from edge.links.connection import ModbusConnection
+from edge.timing import PlantTime
+from heron.errors import DeviceRejected
+from heron.powergrid.link import Quality, Snapshot, Value, WriteResult, WriteStatus
+from heron.powergrid.quantities import Setpoint
+from heron.powergrid.registers import Block, DerTable, Words, coalesce
+
+P_SET, Q_SET = "p_set_mw", "q_set_mvar"
+"""Points beside those of the reading: the set-point that the device says it holds."""
+
+
+class ReadingTable(Protocol):
+    """What a link needs of the register table of a meter or device."""
+
+    @property
+    def telemetry(self) -> tuple[Block, ...]:
+        """The reads that give a whole reading."""
+        ...
+
+    def decode_reading(self, words: Words) -> Mapping[str, float | None]:
+        """Return the reading's fields by name; None where there is no value."""
+        ...
+
+
+async def read_words(
+    connection: ModbusConnection, device: str, unit: int, blocks: Iterable[Block]
+) -> Words:
+    """Read blocks of registers, one request each."""
+    words = Words()
+    for block in blocks:
+        words.add(block.address, await connection.read(device, unit, block.address, block.count))
+    return words
+
+
+def _quality(name: str, value: float | None) -> Quality:
+    if value is None or not math.isfinite(value):
+        return Quality.BAD
+    if name == "soc" and not 0.0 <= value <= 1.0:
+        return Quality.BAD
+    return Quality.GOOD
+
+
+class ModbusMeterLink:
+    """Reads one unit.
+
+    Args:
+        device_id: Whose.
+        connection: Shared by the units behind one address.
+        unit: Modbus unit id.
+        table: Its registers.
+        time: Clocks.
+    """
+
+    def __init__(
+        self,
+        device_id: str,
+        connection: ModbusConnection,
+        unit: int,
+        table: ReadingTable,
+        time: PlantTime,
+    ) -> None:
+        self._device_id = device_id
+        self._connection = connection
+        self._unit = unit
+        self._table = table
+        self._time = time
+        self._blocks = coalesce(table.telemetry)
+
+    @property
+    def device_id(self) -> str:
+        """Whose link this is."""
+        return self._device_id
+
+    async def read(self) -> Snapshot:
+        """Read every point; a value that is missing or impossible is of bad quality."""
+        words = await read_words(self._connection, self._device_id, self._unit, self._blocks)
+        return self._snapshot(self._table.decode_reading(words))
+
+    def _snapshot(self, points: Mapping[str, float | None]) -> Snapshot:
+        time_s, now = self._time.time_s(), self._time.now()
+        values = {
+            name: Value(math.nan if value is None else value, _quality(name, value), time_s, now)
+            for name, value in points.items()
+        }
+        bad = any(v.quality is Quality.BAD for v in values.values())
+        return Snapshot(self._device_id, values, Quality.BAD if bad else Quality.GOOD)
+
+    async def close(self) -> None:
+        """Nothing of its own is held; the connection is closed by its owner."""
+
+
+class ModbusDeviceLink(ModbusMeterLink):
+    """Reads and commands one DER.
+
+    Each write carries the reversion time; a set-point that the device holds already is written
+    again only when half of that time has passed. The held set-point is read back after each
+    write, and read with every cycle, so a device that reverted by itself is noticed.
+
+    Args:
+        table: Its registers.
+        reversion_s: Plant seconds of silence after which the device reverts; None for never.
+        read_only: Refuse to write.
+    """
+
+    def __init__(
+        self,
+        device_id: str,
+        connection: ModbusConnection,
+        unit: int,
+        table: DerTable,
+        time: PlantTime,
+        *,
+        reversion_s: float | None,
+        read_only: bool = False,
+    ) -> None:
+        super().__init__(device_id, connection, unit, table, time)
+        self._der = table
+        self._reversion_s = reversion_s
+        self._read_only = read_only
+        self._held: Setpoint | None = None
+        self._refreshed_s = -math.inf
+        self._beat = 0
+        # Both sides of a comparison went through the same registers: half a step is rounding.
+        self._p_within_mw = 0.5 * table.resolution("p_set")
+        self._q_within_mvar = 0.5 * table.resolution("q_set")
+        if not read_only:
+            self._blocks = coalesce((*table.telemetry, *table.controls))
+
+    async def read(self) -> Snapshot:
+        """Read every point, and the set-point that the device holds."""
+        words = await read_words(self._connection, self._device_id, self._unit, self._blocks)
+        points = dict(self._der.decode_reading(words))
+        if not self._read_only:
+            self._held = held = self._der.decode_setpoint(words)
+            if held is not None:
+                points |= {P_SET: held.p_mw, Q_SET: held.q_mvar}
+        return self._snapshot(points)
+
+    async def write(self, setpoint: Setpoint) -> WriteResult:
+        """Command the device and read back what it holds."""
+        if self._read_only:
+            raise DeviceRejected(self._device_id, "the link was opened read-only")
+        try:
+            writes = self._der.encode_setpoint(setpoint, self._reversion_s)
+            wanted = self._der.quantise(setpoint)
+        except ValueError as error:
+            raise DeviceRejected(self._device_id, f"cannot be written: {error}") from error
+        if self._same(self._held, wanted) and not self._refresh_due():
+            return WriteResult(WriteStatus.UNCHANGED, wanted, self._held)
+        self._held = None
+        self._refreshed_s = -math.inf
+        self._beat += 1
+        sent_s = self._time.elapsed_s()
+        for write in (*writes, self._der.encode_heartbeat(self._beat)):
+            await self._connection.write(self._device_id, self._unit, write.address, write.words)
+        words = await read_words(self._connection, self._device_id, self._unit, self._der.controls)
+        self._held = self._der.decode_setpoint(words)
+        self._refreshed_s = sent_s
+        same = self._same(self._held, wanted)
+        status = WriteStatus.WRITTEN if same else WriteStatus.READ_BACK_DIFFERS
+        return WriteResult(status, wanted, self._held)
+
+    def _refresh_due(self) -> bool:
+        if self._reversion_s is None:
+            return False
+        return self._time.elapsed_s() - self._refreshed_s >= 0.5 * self._reversion_s
+
+    def _same(self, held: Setpoint | None, wanted: Setpoint) -> bool:
+        return (
+            held is not None
+            and abs(held.p_mw - wanted.p_mw) <= self._p_within_mw
+            and abs(held.q_mvar - wanted.q_mvar) <= self._q_within_mvar
+        )

@@ -1,0 +1,27 @@
+"""Compilation of the numerical kernels.
+
+Compiled code is cached beside the source, or in the user's cache directory when the package is
+installed read-only. Where neither can be written, kernels are compiled anew in each process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numba
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+FAST = {"contract", "arcp", "nsz", "afn"}
+"""Allowed rearrangements. Never ``nnan`` or ``ninf``: with them NaN passes for converged."""
+
+
+def kernel(function: _F) -> _F:
+    """Compile a function to machine code on its first call."""
+    try:
+        compiled = numba.njit(cache=True, fastmath=FAST, error_model="numpy")(function)
+    except RuntimeError:  # numba found no directory that it may write its cache to
+        compiled = numba.njit(fastmath=FAST, error_model="numpy")(function)
+    result: _F = compiled
+    return result

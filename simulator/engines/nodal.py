@@ -1,0 +1,237 @@
+"""The nodal model: a grid as admittances between nodes, in per unit.
+
+Three-phase: each phase of a bus is a node. Balanced: each bus is one node, the positive sequence,
+that stands for three equal phases. Every power is per phase on a base of 1 MVA; voltages are in
+pu of the bus's nominal voltage, so admittances are in siemens times kV of both ends.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from heron.powergrid.networks import Grid, Line, Load, Regulator, Transformer
+from simulator.engines.base import ComplexArray
+
+GROUND = -1
+LOAD_MODELS = {"power": 0, "current": 1, "impedance": 2, "cvr": 3}
+
+Row = list[tuple[int, complex]]
+"""The current into a terminal as admittances times node voltages."""
+
+
+@dataclass(slots=True)
+class Shunt:
+    """One element that draws or injects power between two nodes, or a node and ground.
+
+    Attributes:
+        i: First node.
+        j: Second node, or `GROUND`.
+        s_mva: Power per unit of the owner's scale, positive = consumed; complex.
+        model: A value of `LOAD_MODELS`.
+        inv_v: Base voltage over the element's rated voltage.
+        owner: Index of the load, or of the device.
+    """
+
+    i: int
+    j: int
+    s_mva: complex
+    model: int
+    inv_v: float
+    owner: int
+
+
+@dataclass(slots=True)
+class RegulatorPhase:
+    """One phase of a regulator: an ideal ratio with a series admittance at its output.
+
+    Attributes:
+        i: Input node.
+        j: Output node.
+        y: Series admittance at neutral, pu.
+        owner: Index of the regulator.
+    """
+
+    i: int
+    j: int
+    y: complex
+    owner: int
+
+
+@dataclass(slots=True)
+class Terminal:
+    """A connection point of a branch.
+
+    Attributes:
+        node: Node that it is connected to.
+        row: Its current into the branch, pu.
+        inv_rated: One over the rated current, 1/pu; 0 without a rating.
+    """
+
+    node: int
+    row: Row
+    inv_rated: float = 0.0
+
+
+@dataclass(slots=True)
+class NodalModel:
+    """A grid ready to be factored.
+
+    Attributes:
+        nodes: (bus, phase) of each node.
+        multiplicity: Phases that one node stands for: 1 or 3.
+        source: Nodes of the source.
+        source_v: Their voltages.
+        triplets: Constant part of the admittance matrix as (row, column, value).
+        loads: Elements of the loads.
+        devices: Elements of the devices; ``s_mva`` is the share of the device's power.
+        regulators: Phases of the regulators.
+        branch_terminals: Terminals of each rated branch, both sides.
+        pcc_terminals: Terminals of each microgrid's transformer on the feeder's side.
+        device_nodes: Nodes of each device for the phases a, b, c; `GROUND` where it has none.
+        pcc_nodes: Nodes of each connection bus, likewise.
+    """
+
+    nodes: tuple[tuple[str, str], ...]
+    multiplicity: int
+    source: list[int]
+    source_v: ComplexArray
+    triplets: list[tuple[int, int, complex]] = field(default_factory=list)
+    loads: list[Shunt] = field(default_factory=list)
+    devices: list[Shunt] = field(default_factory=list)
+    regulators: list[RegulatorPhase] = field(default_factory=list)
+    branch_terminals: list[list[Terminal]] = field(default_factory=list)
+    pcc_terminals: list[list[Terminal]] = field(default_factory=list)
+    device_nodes: list[tuple[int, int, int]] = field(default_factory=list)
+    pcc_nodes: list[tuple[int, int, int]] = field(default_factory=list)
+
+    def stamp(self, ids: list[int], y: ComplexArray) -> None:
+        """Add a small admittance matrix between the nodes ``ids``."""
+        for r, i in enumerate(ids):
+            for c, j in enumerate(ids):
+                if y[r, c] != 0.0:
+                    self.triplets.append((i, j, complex(y[r, c])))
+
+
+def threephase_model(grid: Grid) -> NodalModel:
+    """Return the model with a node for each phase of each bus."""
+    index = {node: k for k, node in enumerate(grid.nodes)}
+    kv = {b.name: b.kv_ln for b in grid.buses}
+    model = NodalModel(
+        nodes=grid.nodes,
+        multiplicity=1,
+        source=[index[grid.source_bus, p] for p in "abc"],
+        source_v=np.array(grid.source_v_pu),
+    )
+    for line in grid.lines:
+        if line.closed:
+            ends = [(b, p) for b in (line.from_bus, line.to_bus) for p in line.phases]
+            model.stamp([index[e] for e in ends], pi_section(line) * kv[line.from_bus] ** 2)
+    for capacitor in grid.capacitors:
+        y = 1j * capacitor.kvar / len(capacitor.phases) / 1e3
+        y *= (kv[capacitor.bus] / capacitor.element_kv) ** 2
+        if capacitor.closed:
+            for p in capacitor.phases:
+                node = index[capacitor.bus, p]
+                model.triplets.append((node, node, y))
+    for owner, regulator in enumerate(grid.regulators):
+        y = regulator_admittance(regulator, kv[regulator.from_bus])
+        for p in regulator.phases:
+            i, j = index[regulator.from_bus, p], index[regulator.to_bus, p]
+            model.regulators.append(RegulatorPhase(i, j, y, owner))
+    head_terminals: dict[str, list[Terminal]] = {}
+    for transformer in grid.transformers:
+        ids = [
+            index[bus, p] for bus in (transformer.from_bus, transformer.to_bus) for p in "abc"
+        ]
+        y_matrix = transformer_admittance(
+            transformer, kv[transformer.from_bus], kv[transformer.to_bus]
+        )
+        model.stamp(ids, y_matrix)
+        rated = (
+            transformer.kva / 3e3 * kv[transformer.from_bus] * math.sqrt(3) / transformer.kv_from,
+            transformer.kva / 3e3 * kv[transformer.to_bus] * math.sqrt(3) / transformer.kv_to,
+        )
+        terminals = [
+            Terminal(
+                node,
+                [(ids[c], complex(y_matrix[r, c])) for c in range(6) if y_matrix[r, c] != 0.0],
+                1.0 / rated[r // 3],
+            )
+            for r, node in enumerate(ids)
+        ]
+        model.branch_terminals.append(terminals)
+        head_terminals[transformer.name] = terminals[:3]
+    for owner, load in enumerate(grid.loads):
+        model.loads += _load_shunts(load, owner, index, kv[load.bus])
+    for owner, device in enumerate(grid.devices):
+        for p in device.phases:
+            share = 1.0 / len(device.phases)
+            model.devices.append(Shunt(index[device.bus, p], GROUND, share, 0, 1.0, owner))
+        a, b, c = (index[device.bus, p] if p in device.phases else GROUND for p in "abc")
+        model.device_nodes.append((a, b, c))
+    for microgrid in grid.microgrids:
+        model.pcc_terminals.append(head_terminals[microgrid.transformer])
+        a, b, c = (index[microgrid.connection_bus, p] for p in "abc")
+        model.pcc_nodes.append((a, b, c))
+    return model
+
+
+def _load_shunts(
+    load: Load, owner: int, index: dict[tuple[str, str], int], kv_ln: float
+) -> list[Shunt]:
+    s = complex(load.kw, load.kvar) / 1e3 / len(load.elements)
+    return [
+        Shunt(
+            i=index[load.bus, element[0]],
+            j=index[load.bus, element[1]] if len(element) == 2 else GROUND,
+            s_mva=s,
+            model=LOAD_MODELS[load.model],
+            inv_v=kv_ln / load.element_kv,
+            owner=owner,
+        )
+        for element in load.elements
+    ]
+
+
+def pi_section(line: Line) -> ComplexArray:
+    """Return the (2n, 2n) admittance matrix of a line, siemens; its from-end comes first."""
+    series = np.linalg.inv(np.array(line.r_ohm) + 1j * np.array(line.x_ohm))
+    end = series + 1j * np.array(line.b_half_s)
+    result: ComplexArray = np.block([[end, -series], [-series, end]])
+    return result
+
+
+def regulator_admittance(regulator: Regulator, kv_ln: float) -> complex:
+    """Return the series admittance of one phase at neutral, pu of ``kv_ln``."""
+    ohm = regulator.kv_ln**2 * 1e3 / (regulator.kva / len(regulator.phases))
+    return kv_ln**2 / (complex(regulator.r_pct, regulator.x_pct) / 100.0 * ohm)
+
+
+def transformer_admittance(t: Transformer, kv_from: float, kv_to: float) -> ComplexArray:
+    """Return the (6, 6) admittance matrix of a transformer, pu; ``from_bus`` comes first.
+
+    Source: per-phase ideal ratio with the series impedance on the to-side, which grows with the
+    square of the tap. A delta winding floats, so each of its terminals has a millionth of the
+    rating as reactance to ground: the default of OpenDSS ("ppm_antifloat").
+    """
+    impedance = complex(t.r_pct, t.x_pct) / 100.0 / (t.kva / 3e3)
+    turns = np.zeros((3, 6))
+    if t.connection == "wye-wye":
+        ratio = t.kv_to * t.tap / t.kv_from
+        y = (t.kv_to / math.sqrt(3)) ** -2 / (impedance * t.tap**2)
+        for k in range(3):
+            turns[k, k], turns[k, 3 + k] = -ratio * kv_from, kv_to
+    else:
+        ratio = t.kv_to * t.tap / t.kv_from
+        y = t.kv_to**-2 / (impedance * t.tap**2)
+        for k in range(3):
+            other = (k + 1) % 3
+            turns[k, k], turns[k, other] = -ratio * kv_from, ratio * kv_from
+            turns[k, 3 + k], turns[k, 3 + other] = kv_to, -kv_to
+    result: ComplexArray = y * (turns.T @ turns)
+    if t.connection == "delta-delta":
+        result -= np.diag(np.full(6, 0.5e-6j * t.kva / 3e3))
+    return result

@@ -1,0 +1,113 @@
+"""Batteries: what they can give and take over a step, and what is in them after it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from heron.powergrid.device_configs import StorageConfig
+from heron.powergrid.quantities import ClipReason
+from simulator.physics.base import (
+    BIT,
+    TOLERANCE,
+    Advance,
+    Ambient,
+    DevicePhysics,
+    FloatArray,
+    PhysicsState,
+)
+
+
+def stored_after(
+    energy_mwh: FloatArray,
+    p_mw: FloatArray,
+    charge_efficiency: FloatArray,
+    discharge_efficiency: FloatArray,
+    keeps: FloatArray,
+    effective_h: FloatArray,
+) -> FloatArray:
+    """Return the energy stored after a step at constant power.
+
+    Solves dE/dt = -k E - p / eta_d (p > 0) or -k E - p eta_c (p < 0) exactly, so that it does
+    not matter how time is cut into steps.
+
+    Args:
+        energy_mwh: (..., n) stored at the start.
+        p_mw: (..., n) power at the terminals, positive = discharges.
+        charge_efficiency: (n,) share of the charging energy that is stored.
+        discharge_efficiency: (n,) share of the stored energy that comes out.
+        keeps: (n,) share that self-discharge leaves after the step, exp(-k dt).
+        effective_h: (n,) (1 - exp(-k dt)) / k in hours; dt without self-discharge.
+    """
+    drawn_mw = np.where(p_mw > 0.0, p_mw / discharge_efficiency, p_mw * charge_efficiency)
+    return np.asarray(energy_mwh * keeps - drawn_mw * effective_h)
+
+
+class StoragePhysics(DevicePhysics[StorageConfig]):
+    """Batteries within their window of charge.
+
+    Power is cut so that the state of charge ends no further than on its limit. Only
+    self-discharge, which nobody can switch off, may take it below ``soc_min``.
+    """
+
+    stores_energy = True
+
+    def __init__(self, configs: Sequence[StorageConfig]) -> None:
+        super().__init__(configs)
+        self.capacity_mwh = np.array([c.e_capacity_mwh for c in configs])
+        self.soc_min = np.array([c.soc_min for c in configs])
+        self.soc_max = np.array([c.soc_max for c in configs])
+        self.init_soc = np.array([c.init_soc for c in configs])
+        self.charge_efficiency = np.array([c.ch_eff for c in configs])
+        self.discharge_efficiency = np.array([c.dsc_eff for c in configs])
+        lost = np.minimum([c.self_discharge_per_h for c in configs], 1.0 - 1e-12)
+        self.decay_per_h = -np.log1p(-lost)
+        self.has_decay = bool(lost.any())
+        self.e_min_mwh = self.soc_min * self.capacity_mwh
+        self.e_max_mwh = self.soc_max * self.capacity_mwh
+
+    def initial_state(self) -> PhysicsState:
+        """Idle, at the configured state of charge."""
+        return {"p_mw": np.zeros(self.n), "soc": self.init_soc}
+
+    def idle(self) -> tuple[FloatArray, FloatArray]:
+        """Neither charge nor discharge."""
+        return np.zeros(self.n), np.zeros(self.n)
+
+    def advance(
+        self, state: PhysicsState, p_set_mw: FloatArray, q_set_mvar: FloatArray, ambient: Ambient
+    ) -> Advance:
+        """Carry out set-points; see `DevicePhysics.advance`."""
+        target_mw, limits = self.within_p_limits(p_set_mw)
+        asked_mw, end_mw, ramp = self.ramp(state["p_mw"], target_mw, ambient.dt_s)
+        energy_mwh = state["soc"] * self.capacity_mwh
+        keeps, effective_h = self._decay(ambient.dt_s / 3600.0)
+        kept_mwh = energy_mwh * keeps
+        gives_mw = (kept_mwh - self.e_min_mwh) * self.discharge_efficiency / effective_h
+        takes_mw = (self.e_max_mwh - kept_mwh) / (self.charge_efficiency * effective_h)
+        p_mw = np.minimum(
+            np.maximum(asked_mw, -np.maximum(takes_mw, 0.0)), np.maximum(gives_mw, 0.0)
+        )
+        full_or_empty = np.abs(p_mw - asked_mw) > TOLERANCE
+        q_mvar, reactive = self.within_q_limits(p_mw, q_set_mvar)
+        after_mwh = stored_after(
+            energy_mwh, p_mw, self.charge_efficiency, self.discharge_efficiency, keeps, effective_h
+        )
+        # Rounding must not leave the window by a bit.
+        after_mwh = np.minimum(after_mwh, self.e_max_mwh)
+        after_mwh = np.maximum(after_mwh, np.minimum(kept_mwh, self.e_min_mwh))
+        new = {
+            "p_mw": np.where(full_or_empty, p_mw, end_mw) if self.has_ramps else p_mw,
+            "soc": after_mwh / self.capacity_mwh,
+        }
+        reasons = limits | ramp | reactive | (full_or_empty * BIT[ClipReason.STATE_OF_CHARGE])
+        return Advance(p_mw, q_mvar, new, reasons)
+
+    def _decay(self, hours: float) -> tuple[FloatArray, FloatArray]:
+        if not self.has_decay:
+            return np.ones(self.n), np.full(self.n, hours)
+        keeps = np.exp(-self.decay_per_h * hours)
+        none = self.decay_per_h == 0.0
+        effective_h = -np.expm1(-self.decay_per_h * hours) / np.where(none, 1.0, self.decay_per_h)
+        return keeps, np.where(none, hours, effective_h)

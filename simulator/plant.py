@@ -1,0 +1,213 @@
+"""The plant: set-points in, measurements out.
+
+One step is: take the profiles' means over the step, let each device carry out its set-point
+as far as it can, solve the network, and read the meters. Everything new is computed beside the
+old state and replaces it only at the end, so a step that does not solve changes nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from heron.errors import PlantError, PowerFlowDiverged
+from heron.powergrid.networks import Grid, compose
+from heron.powergrid.quantities import Clip, Measurements, Setpoint
+from heron.powergrid.setups import Setup
+from simulator.engines import make_engine
+from simulator.engines.base import Engine, GridState, Injections, Solution
+from simulator.fleet import Fleet, FleetAdvance, FloatArray
+from simulator.physics import PhysicsState, reasons_of
+from simulator.readings import AreaMonitor, device_readings, meter_readings
+
+SETTLING_SOLVES = 20
+"""Solves that a reset allows for regulators to come to rest."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlantState:
+    """Everything that changes: keep it, and `Plant.restore` brings the plant back to it."""
+
+    step: int
+    time_s: float
+    setpoints: Mapping[str, Setpoint]
+    physics: tuple[PhysicsState, ...]
+    grid: GridState
+    measurements: Measurements
+
+
+class Plant:
+    """An emulated feeder with its microgrids, devices, loads and weather.
+
+    Not safe to share between threads: the engine is not.
+
+    Attributes:
+        setup: What it was built from.
+        grid: The composed network.
+        engine: The power-flow solver.
+    """
+
+    def __init__(self, setup: Setup, engine: str | Engine | None = None) -> None:
+        """Build the plant and reset it to the start of the data year.
+
+        Args:
+            setup: A checked setup.
+            engine: A solver's name, or a solver for the setup's own grid; None for the one
+                that the setup names.
+
+        Raises:
+            ConfigError: The network cannot be composed, or the engine is not known.
+            PowerFlowDiverged: The network has no solution with idle devices.
+        """
+        self.setup = setup
+        if engine is None or isinstance(engine, str):
+            engine = make_engine(engine or setup.config.engine, compose(setup.config))
+        self.engine: Engine = engine
+        self.grid: Grid = engine.grid
+        self._fleet = Fleet(setup, self.grid)
+        self._areas = AreaMonitor(self.grid, engine, setup.config)
+        self._at = {name: k for k, name in enumerate(setup.config.device_ids)}
+        self._state = self._initial(0.0)
+
+    @property
+    def measurements(self) -> Measurements:
+        """What the last step or reset led to."""
+        return self._state.measurements
+
+    @property
+    def state(self) -> PlantState:
+        """Everything that changes, immutable."""
+        return self._state
+
+    def restore(self, state: PlantState) -> Measurements:
+        """Return to a state of this plant, or of another one of the same setup and engine."""
+        self._state = state
+        return state.measurements
+
+    def reset(self, seed: int | None = None, start_s: float = 0.0) -> Measurements:
+        """Start anew with idle devices, initial charge and regulators at rest.
+
+        Args:
+            seed: Taken so that every part of a run is reset by the same call; the plant
+                itself draws nothing at random.
+            start_s: Plant time since the start of the data year, not negative.
+
+        Raises:
+            PlantError: The start is no such time.
+            PowerFlowDiverged: No solution; the plant stays as it was.
+        """
+        if not (math.isfinite(start_s) and start_s >= 0.0):
+            raise PlantError(f"start_s = {start_s!r}: expected a time that is not negative")
+        self._state = self._initial(start_s)
+        return self._state.measurements
+
+    def step(self, setpoints: Mapping[str, Setpoint], dt_s: float) -> Measurements:
+        """Hold set-points for one step.
+
+        Args:
+            setpoints: By device; a device that is not named keeps its last one.
+            dt_s: Length of the step: above 0 and at most a day.
+
+        Raises:
+            PlantError: Unknown devices, values that are not finite, or no such step length:
+                everything at once; the plant stays as it was.
+            PowerFlowDiverged: No solution; the plant stays as it was.
+        """
+        old = self._state
+        asked = {**old.setpoints, **setpoints}
+        self._check(asked, setpoints, dt_s)
+        values = asked.values()
+        p_set = _array([s.p_mw for s in values])
+        q_set = _array([s.q_mvar for s in values])
+        row = self.setup.profiles.means(old.time_s, dt_s)
+        done = self._fleet.advance(old.physics, p_set, q_set, row, old.time_s, dt_s)
+        load_scale = self._fleet.load_scale(row)
+        try:
+            solution = self.engine.solve(Injections(load_scale, done.p_mw, done.q_mvar), old.grid)
+        except PowerFlowDiverged as error:
+            raise PowerFlowDiverged(error.cause, step=old.step + 1) from error
+        time_s = old.time_s + dt_s
+        self._state = self._read(old.step + 1, time_s, dt_s, asked, row, done, load_scale, solution)
+        return self._state.measurements
+
+    def _check(
+        self, asked: Mapping[str, Setpoint], setpoints: Mapping[str, Setpoint], dt_s: float
+    ) -> None:
+        problems = []
+        if not (math.isfinite(dt_s) and 0.0 < dt_s <= 86_400.0):
+            problems.append(f"dt_s = {dt_s!r}: expected above 0 and at most 86400")
+        if len(asked) != len(self._at):
+            unknown = sorted(set(asked) - set(self._at))
+            problems += [f"{name}: no such device" for name in unknown]
+        for name, setpoint in setpoints.items():
+            if not math.isfinite(setpoint.p_mw):
+                problems.append(f"{name}.p_mw = {setpoint.p_mw!r}: expected a finite number")
+            if not math.isfinite(setpoint.q_mvar):
+                problems.append(f"{name}.q_mvar = {setpoint.q_mvar!r}: expected a finite number")
+        if problems:
+            raise PlantError("; ".join(problems))
+
+    def _initial(self, start_s: float) -> PlantState:
+        """Settle the regulators on the idle devices."""
+        p_set, q_set = self._fleet.idle()
+        row = self.setup.profiles.means(start_s, 0.0)
+        states = self._fleet.initial_states()
+        step_s = self.setup.config.step_s
+        idle = self._fleet.advance(states, p_set, q_set, row, start_s, step_s)
+        # The instant of the reset: powers of idling, but nothing has been stored yet.
+        now = self._fleet.at_start(idle, states, start_s)
+        load_scale = self._fleet.load_scale(row)
+        injections = Injections(load_scale, now.p_mw, now.q_mvar)
+        try:
+            solution = self.engine.solve(injections, self.engine.initial_state())
+            for _ in range(SETTLING_SOLVES):
+                if solution.tap_moves == 0:
+                    break
+                solution = self.engine.solve(injections, solution.state)
+        except PowerFlowDiverged as error:
+            raise PowerFlowDiverged(error.cause, step=0) from error
+        asked = {
+            name: Setpoint(p, q)
+            for name, p, q in zip(self._at, p_set.tolist(), q_set.tolist(), strict=True)
+        }
+        return self._read(0, start_s, 0.0, asked, row, now, load_scale, solution)
+
+    def _read(
+        self,
+        step: int,
+        time_s: float,
+        dt_s: float,
+        asked: Mapping[str, Setpoint],
+        row: FloatArray,
+        done: FleetAdvance,
+        load_scale: FloatArray,
+        solution: Solution,
+    ) -> PlantState:
+        clipped: tuple[Clip, ...] = ()
+        if done.reasons.any():
+            clipped = tuple(
+                Clip(name, asked[name], Setpoint(p, q), reasons_of(bits))
+                for name, p, q, bits in zip(
+                    self._at,
+                    done.p_mw.tolist(),
+                    done.q_mvar.tolist(),
+                    done.reasons.tolist(),
+                    strict=True,
+                )
+                if bits
+            )
+        measurements = Measurements(
+            step=step,
+            time_s=time_s,
+            dt_s=dt_s,
+            devices=device_readings(self._fleet.device_ids, done, solution),
+            meters=meter_readings(self.grid, solution),
+            areas=self._areas.readings(solution, load_scale),
+            price_usd_per_mwh=float(row[self._fleet.price_column]),
+            losses_mw=solution.losses_mw,
+            clipped=clipped,
+            tap_moves=solution.tap_moves if dt_s > 0.0 else 0,
+            setpoints=asked,
+        )
+        return PlantState(step, time_s, asked, done.states, solution.state, measurements)

@@ -1,0 +1,293 @@
+"""The environment over a plant: microgrid agents act, the power flow answers.
+
+The agents, their codec, their envelope and their order are those of the deployed loop, so that
+the same policy, setup, day and seed give the same trajectory in both.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gymnasium.spaces import Box
+
+from heron.envs import PettingZooParallelEnv
+from heron.errors import ConfigError, ConfigProblem, PowerFlowDiverged
+from heron.policy import PolicyCodec, codec_of
+from heron.policy.codec import FloatArray
+from heron.powergrid.accounting import Accountant, StepAccounts
+from heron.powergrid.agents import PowerGridAgent
+from heron.powergrid.quantities import Measurements, Setpoint
+from heron.powergrid.setups import Setup, as_setup
+from simulator import Plant
+
+DAY_S = 86_400.0
+DIVERGED_PENALTY = 1000.0
+"""What each agent loses when no power-flow solution is found, which also ends the episode: about
+what a day of doing nothing costs on the setup that ships."""
+
+_ENV_KEYS = ("env_id", "centralized")
+
+StepReturn = tuple[
+    dict[str, FloatArray],
+    dict[str, float],
+    dict[str, bool],
+    dict[str, bool],
+    dict[str, dict[str, Any]],
+]
+
+
+class NetworkedGridEnv(PettingZooParallelEnv):
+    """A PettingZoo parallel environment of microgrids on one network.
+
+    An episode starts at midnight of a day that the seed chooses among the setup's training or
+    test days, and is truncated after ``max_episode_steps``. It is terminated only when the
+    power flow finds no solution. Actions are normalised to [-1, 1]; observations are scaled by
+    the agent's codec.
+
+    ``reset(options={"day": d})`` starts on day ``d`` of the data year instead.
+
+    A subclass builds network and agents and may change the reward, with the three hooks
+    `_build_net`, `_build_agents` and `_reward_and_safety`.
+
+    Attributes:
+        setup: What it was built from.
+        net: The plant.
+        agent_dict: Coordinator per agent id, in order.
+        codecs: Codec per agent id.
+    """
+
+    metadata = {"render_modes": ["human"], "name": "networked_grid_v0", "is_parallelizable": True}
+
+    def __init__(self, env_config: Mapping[str, Any] | Setup | str | Path) -> None:
+        own: dict[str, Any] = {}
+        if isinstance(env_config, Mapping):
+            own = {k: env_config[k] for k in _ENV_KEYS if k in env_config}
+            env_config = {k: v for k, v in env_config.items() if k not in _ENV_KEYS}
+        super().__init__(env_id=str(own.get("env_id", "networked_grid")))
+        self.setup = as_setup(env_config)
+        config = self.setup.config
+        self.max_episode_steps = config.max_episode_steps
+        self.centralized = bool(own.get("centralized", True))
+        self.train = config.train
+        self.penalty = config.penalty
+        self.share_reward = config.share_reward
+
+        self.net: Plant = self._build_net()
+        self.agent_dict: dict[str, PowerGridAgent] = self._build_agents()
+        for agent in self.agent_dict.values():
+            self.register_agent(agent)
+        self.codecs: dict[str, PolicyCodec] = {a: codec_of(g) for a, g in self.agent_dict.items()}
+        self._setup_spaces()
+        if not self.centralized:
+            self.configure_agents_for_distributed()
+
+        self._accountant = Accountant(self.setup)
+        self._rng = np.random.default_rng(config.seed)
+        self._days = self.setup.profiles.train_days if self.train else self.setup.profiles.test_days
+        self._t = 0
+        self.accounts: StepAccounts | None = None
+
+    @abstractmethod
+    def _build_net(self) -> Plant:
+        """Build the plant."""
+
+    @abstractmethod
+    def _build_agents(self) -> dict[str, PowerGridAgent]:
+        """Build the coordinators, by agent id."""
+
+    @abstractmethod
+    def _update_agents(self, measurements: Measurements) -> None:
+        """Let each coordinator know what it may know of the plant."""
+
+    def _reward_and_safety(self) -> tuple[dict[str, float], dict[str, float]]:
+        """Return each agent's reward before the penalty, and its safety violation.
+
+        `step` subtracts ``penalty * safety`` from the reward and, if rewards are shared, gives
+        every agent the mean. An agent answers for the feeder's violations as well as for its
+        own; with shared rewards it bears its share of the feeder's cost, too.
+        """
+        accounts = self._last_accounts()
+        feeder = accounts.agents[self.setup.config.dso_config.name]
+        n = len(self.agent_dict)
+        rewards, safety = {}, {}
+        for agent in self.agent_dict:
+            own = accounts.agents[agent]
+            if self.share_reward:
+                rewards[agent] = -own.cost_usd - feeder.cost_usd / n
+                safety[agent] = own.safety + feeder.safety / n
+            else:
+                rewards[agent] = -own.cost_usd
+                safety[agent] = own.safety + feeder.safety
+        return rewards, safety
+
+    def _setup_spaces(self) -> None:
+        self.possible_agents = list(self.agent_dict)
+        self.agents = list(self.possible_agents)
+        self.observation_spaces = {
+            a: Box(-np.inf, np.inf, (c.obs_dim,), np.float32) for a, c in self.codecs.items()
+        }
+        self.action_spaces = {
+            a: Box(-1.0, 1.0, (c.act_dim,), np.float32) for a, c in self.codecs.items()
+        }
+
+    def observation_space(self, agent: str) -> Box:
+        """Return an agent's observation space."""
+        return self.observation_spaces[agent]
+
+    def action_space(self, agent: str) -> Box:
+        """Return an agent's action space, always within [-1, 1]."""
+        return self.action_spaces[agent]
+
+    @property
+    def measurements(self) -> Measurements:
+        """The plant as it is now."""
+        return self.net.measurements
+
+    def reset(
+        self, seed: int | None = None, options: Mapping[str, Any] | None = None
+    ) -> tuple[dict[str, FloatArray], dict[str, dict[str, Any]]]:
+        """Start an episode.
+
+        Args:
+            seed: Seed of this and all following episodes; None goes on with the present one.
+            options: ``day``: day of the data year to start on.
+
+        Raises:
+            ConfigError: The day is not in the data, or an option is unknown.
+            PowerFlowDiverged: The network cannot be solved even at rest.
+        """
+        if seed is not None:
+            self._rng = np.random.default_rng(seed)
+        day = self._choose_day(dict(options or {}))
+        self._t = 0
+        self.accounts = None
+        self.agents = list(self.possible_agents)
+        self.reset_agents(seed=seed)
+        plant_seed = int(self._rng.integers(2**31))
+        measurements = self.net.reset(seed=plant_seed, start_s=day * DAY_S)
+        self._update_agents(measurements)
+        return self._observe(), {agent: {"day": day} for agent in self.agents}
+
+    def step(self, actions: Mapping[str, FloatArray]) -> StepReturn:
+        """Let all agents act, and the plant advance by one control step.
+
+        Args:
+            actions: One normalised action an agent, (act_dim,).
+
+        Raises:
+            ConfigError: An agent is missing or unknown, or an action has the wrong length.
+        """
+        self._check(actions)
+        setpoints = self._apply(actions)
+        before = self.net.measurements
+        try:
+            after = self.net.step(setpoints, self.setup.config.step_s)
+        except PowerFlowDiverged as error:
+            return self._end_diverged(error)
+        self._t += 1
+        self.accounts = self._accountant.account(before, after)
+        rewards, safety = self._reward_and_safety()
+        rewards = {a: r - self.penalty * safety[a] for a, r in rewards.items()}
+        if self.share_reward:
+            mean = sum(rewards.values()) / len(rewards)
+            rewards = dict.fromkeys(rewards, mean)
+        self._update_agents(after)
+        observations = self._observe()
+        over = self._t >= self.max_episode_steps
+        infos = {a: self._info(a, after) for a in self.agents}
+        ended = dict.fromkeys(self.agents, False), dict.fromkeys(self.agents, over)
+        if over:
+            self.agents = []
+        return observations, rewards, *ended, infos
+
+    def render(self) -> None:
+        """Print one line on the state of the plant."""
+        m = self.net.measurements
+        v_min = min(a.v_min_pu for a in m.areas.values())
+        v_max = max(a.v_max_pu for a in m.areas.values())
+        print(  # noqa: T201 - the render mode "human" is this line
+            f"t={m.time_s / 3600:.2f} h head={m.meters['head'].p_mw:+.3f} MW "
+            f"v={v_min:.4f}..{v_max:.4f} pu price={m.price_usd_per_mwh:.1f} $/MWh"
+        )
+
+    def close(self) -> None:
+        """Release nothing: the environment holds no handles."""
+
+    def _choose_day(self, options: dict[str, Any]) -> int:
+        day = options.pop("day", None)
+        if options:
+            raise ConfigError(
+                [ConfigProblem(f"options.{k}", v, "the only option is 'day'") for k, v in
+                 options.items()]
+            )
+        drawn = int(self._rng.choice(self._days))
+        if day is None:
+            return drawn
+        n_days = self.setup.profiles.n_days
+        if not 0 <= int(day) < n_days:
+            raise ConfigError([ConfigProblem("options.day", day, f"0 to {n_days - 1}")])
+        return int(day)
+
+    def _check(self, actions: Mapping[str, FloatArray]) -> None:
+        problems = [
+            ConfigProblem("actions", agent, f"one action for each of {', '.join(self.agents)}")
+            for agent in sorted({*actions} ^ {*self.agents})
+        ]
+        for agent in self.agents:
+            shape = np.shape(actions[agent]) if agent in actions else self._act_shape(agent)
+            if shape != self._act_shape(agent):
+                expected = f"an action of shape {self._act_shape(agent)}"
+                problems.append(ConfigProblem(f"actions[{agent}]", shape, expected))
+        if problems:
+            raise ConfigError(problems)
+
+    def _act_shape(self, agent: str) -> tuple[int, ...]:
+        return (self.codecs[agent].act_dim,)
+
+    def _apply(self, actions: Mapping[str, FloatArray]) -> dict[str, Setpoint]:
+        """Hand each coordinator its action; return what its devices may be told."""
+        setpoints: dict[str, Setpoint] = {}
+        for agent_id in self.possible_agents:
+            agent = self.agent_dict[agent_id]
+            agent.coordinate_subordinates(None, actions[agent_id])
+            for device_id, device in agent.subordinates.items():
+                setpoints[device_id] = device.setpoint
+        return setpoints
+
+    def _observe(self) -> dict[str, FloatArray]:
+        return {a: c.encode(self.agent_dict[a]) for a, c in self.codecs.items()}
+
+    def _last_accounts(self) -> StepAccounts:
+        if self.accounts is None:
+            raise ConfigError("no step was taken since the reset")
+        return self.accounts
+
+    def _info(self, agent: str, after: Measurements) -> dict[str, Any]:
+        accounts = self._last_accounts()
+        own = accounts.agents[agent]
+        return {
+            "cost": own.cost_usd,
+            "safety": own.safety,
+            "v_min_pu": own.v_min_pu,
+            "v_max_pu": own.v_max_pu,
+            "time_s": after.time_s,
+            "total_cost_usd": accounts.cost_usd,
+            "total_safety": accounts.safety,
+            "total_reward": accounts.reward,
+        }
+
+    def _end_diverged(self, error: PowerFlowDiverged) -> StepReturn:
+        """End the episode: the plant is as before the step, and so are the observations."""
+        observations = self._observe()
+        agents, self.agents = self.agents, []
+        return (
+            observations,
+            dict.fromkeys(agents, -DIVERGED_PENALTY),
+            dict.fromkeys(agents, True),
+            dict.fromkeys(agents, False),
+            {a: {"power_flow_diverged": str(error), "step": self._t} for a in agents},
+        )

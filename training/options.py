@@ -1,0 +1,154 @@
+"""All options of a training run, from the command line or a YAML experiment file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from heron.errors import ConfigError, ConfigProblem
+
+Algorithm = Literal["ppo", "ippo", "mappo"]
+
+
+class TrainOptions(BaseModel):
+    """What a training run does.
+
+    Attributes:
+        setup: Name or path of the setup.
+        algorithm: ``ppo`` (one actor for all, local critic), ``ippo`` (an actor and a critic
+            each) or ``mappo`` (central critic).
+        independent_policies: An actor each; ``mappo`` then keeps the central critic.
+        iterations: Updates; the run also ends at ``max_seconds``.
+        max_seconds: Wall seconds after which the run ends with its present update.
+        num_workers: Remote environment runners; 0 samples in the learner's process.
+        num_envs_per_worker: Environments (or scenarios of the batched one) per runner.
+        batched: Sample from the vector environment instead of one environment at a time.
+        train_batch_size: Joint steps an update.
+        minibatch_size: Agent steps a gradient step.
+        epochs: Passes over each batch.
+        lr: Learning rate at the start; falls linearly to ``lr_end``.
+        gamma: Discount a control step.
+        lambda_: Of the generalised advantage.
+        hidden: Widths of the layers.
+        std: Initial standard deviation of the actions.
+        clip: PPO's clip.
+        entropy: Weight of the entropy.
+        reward_scale: Rewards are divided by it for learning.
+        idle_baseline: Subtract what doing nothing would earn at that instant of the year.
+        seed: Seed of everything.
+        penalty: Overrides the setup's penalty.
+        share_reward: Overrides the setup's sharing.
+        visibility_level: Whose view the observation is built for.
+        protocol: How a coordinator commands its devices.
+        checkpoint_freq: Updates between checkpoints.
+        checkpoint_dir: Where the run writes everything.
+        resume: Go on from the newest checkpoint in ``checkpoint_dir``.
+        evaluate_freq: Updates between evaluations; the best policy so far is kept.
+        patience: Evaluations without a better one after which the run stops; 0: never.
+        engine: Overrides the setup's power-flow engine.
+        address: Address of a Ray cluster; empty starts one here.
+        wandb: Log to Weights & Biases (offline where there is no network).
+        experiment_name: Name of the run.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    setup: str = "ieee34_ieee13"
+    algorithm: Algorithm = "mappo"
+    independent_policies: bool = False
+    iterations: int = Field(200, ge=1)
+    max_seconds: float = Field(0.0, ge=0)
+    num_workers: int = Field(0, ge=0)
+    num_envs_per_worker: int = Field(4, ge=1)
+    batched: bool = False
+    train_batch_size: int = Field(3072, ge=8)
+    minibatch_size: int = Field(1024, ge=8)
+    epochs: int = Field(6, ge=1)
+    lr: float = Field(5e-4, gt=0)
+    lr_end: float = Field(1e-5, ge=0)
+    gamma: float = Field(0.97, ge=0, le=1)
+    lambda_: float = Field(0.9, ge=0, le=1)
+    hidden: tuple[int, ...] = (64, 64)
+    std: float = Field(0.37, gt=0)
+    clip: float = Field(0.2, gt=0)
+    entropy: float = Field(0.0, ge=0)
+    reward_scale: float = Field(5.0, gt=0)
+    idle_baseline: bool = False
+    seed: int = Field(0, ge=0)
+    penalty: float | None = Field(None, ge=0)
+    share_reward: bool | None = None
+    visibility_level: Literal["system", "upper_level", "owner", "public"] = "upper_level"
+    protocol: Literal["setpoint", "price_signal", "p2p", "consensus"] = "setpoint"
+    checkpoint_freq: int = Field(10, ge=0)
+    checkpoint_dir: Path = Path("runs/train")
+    resume: bool = False
+    evaluate_freq: int = Field(0, ge=0)
+    patience: int = Field(0, ge=0)
+    engine: str | None = None
+    address: str = ""
+    wandb: bool = False
+    wandb_project: str = "heron"
+    experiment_name: str = "heron-train"
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.protocol != "setpoint":
+            raise ValueError(
+                f"protocol {self.protocol!r}: policies command set-points; the other protocols "
+                "run in the environments of the examples"
+            )
+        if not self.hidden or min(self.hidden) < 1:
+            raise ValueError(f"hidden {self.hidden!r}: at least one layer of at least one unit")
+        return self
+
+    @property
+    def shared_actor(self) -> bool:
+        """Whether all agents use one network."""
+        return self.algorithm != "ippo" and not self.independent_policies
+
+    def setup_overrides(self) -> dict[str, Any]:
+        """Return the keys of the setup that this run changes."""
+        chosen = {
+            "penalty": self.penalty,
+            "share_reward": self.share_reward,
+            "engine": self.engine,
+        }
+        return {"train": True, **{k: v for k, v in chosen.items() if v is not None}}
+
+
+def make_options(values: dict[str, Any], source: str = "") -> TrainOptions:
+    """Check the options, all at once.
+
+    Raises:
+        ConfigError: With every problem found.
+    """
+    try:
+        return TrainOptions.model_validate(values)
+    except ValidationError as error:
+        problems = [
+            ConfigProblem(
+                ".".join(str(p) for p in e["loc"]) or "options", e["input"], e["msg"], source
+            )
+            for e in error.errors()
+        ]
+        raise ConfigError(problems) from error
+
+
+def read_experiment(path: Path) -> dict[str, Any]:
+    """Return the options in a YAML experiment file.
+
+    Raises:
+        ConfigError: It cannot be read, or is not a mapping.
+    """
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not YAML: {error}") from error
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}: expected a mapping of options")
+    return data
