@@ -91,15 +91,20 @@ class Fleet:
         """Return what an agent last said."""
         return self._heard.get(agent)
 
-    async def hear(self, agent: str, telemetry: Telemetry) -> None:
-        """Take telemetry; one that is historical or older than what is known is dropped."""
+    async def hear(self, agent: str, telemetry: Telemetry) -> bool:
+        """Take telemetry; one that is historical or older than what is known is dropped.
+
+        Returns:
+            Whether it repeats a step that the agent had spoken of before.
+        """
         if telemetry.historical:
-            return
+            return False
         known = self._heard.get(agent)
         if known is not None and _older(telemetry, known.telemetry):
-            return
+            return False
         self._heard[agent] = Heard(telemetry, self._now())
         await self._notify()
+        return known is not None and 0 <= telemetry.step == known.telemetry.step
 
     async def note(self, agent: str, status: Status) -> None:
         """Take a status. An agent that comes or goes starts to count anew."""

@@ -70,6 +70,31 @@ class Tally:
         into[agent] = into.get(agent, 0) + 1
 
 
+class Beat:
+    """What makes a coordinator act: the newest signal of the DSO."""
+
+    def __init__(self) -> None:
+        self.due = asyncio.Event()
+        self._signal: SystemSignal | None = None
+
+    @property
+    def step(self) -> int:
+        """Step of the newest signal; -1 without one, or without a common clock."""
+        return -1 if self._signal is None else self._signal.step
+
+    def take(self, signal: SystemSignal) -> None:
+        """Take a signal; the one before is forgotten."""
+        self._signal = signal
+        self.due.set()
+
+    async def next(self) -> SystemSignal:
+        """Wait until there is something to do."""
+        while self._signal is None or not self.due.is_set():
+            await self.due.wait()
+        self.due.clear()
+        return self._signal
+
+
 class ControllerRuntime:
     """Runs the DSO and the coordinators until the plant's clock says finished, or cancelled.
 
@@ -102,6 +127,10 @@ class ControllerRuntime:
             mind.agent_id: CoordinatorCycle(mind, self.fleet, bus, interval_s=self._interval_s)
             for mind in minds
         }
+        self._beats = {agent: Beat() for agent in self._cycles}
+        self._coordinator_of = {
+            agent: mind.agent_id for mind in minds for agent in (mind.agent_id, *mind.device_ids)
+        }
 
     async def run(self) -> None:
         """Run until the plant has finished.
@@ -114,20 +143,15 @@ class ControllerRuntime:
             statuses = await enter(self._bus.subscribe(STATUS))
             telemetry = await enter(self._bus.subscribe(TELEMETRY))
             clock = await enter(self._bus.subscribe(CLOCK, capacity=1))
-            signals = {
-                agent: await enter(self._bus.subscribe(SIGNAL, agent=agent, capacity=1))
-                for agent in self._cycles
-            }
+            signals = await enter(self._bus.subscribe(SIGNAL))
             await self._announce(online=True)
             try:
                 async with asyncio.TaskGroup() as group:
                     background = [
                         group.create_task(self._note(statuses)),
                         group.create_task(self._hear(telemetry)),
-                    ]
-                    background += [
-                        group.create_task(self._coordinate(agent, beat))
-                        for agent, beat in signals.items()
+                        group.create_task(self._take(signals)),
+                        *(group.create_task(self._coordinate(agent)) for agent in self._cycles),
                     ]
                     await self._beat(clock)
                     for task in background:
@@ -150,7 +174,16 @@ class ControllerRuntime:
 
     async def _hear(self, telemetry: Subscription[Telemetry]) -> None:
         async for agent, message in telemetry:
-            await self.fleet.hear(agent, message)
+            if await self.fleet.hear(agent, message):
+                # An edge that repeats itself within a step has not heard the commands.
+                beat = self._beats.get(self._coordinator_of.get(agent, ""))
+                if beat is not None and beat.step == message.step:
+                    beat.due.set()
+
+    async def _take(self, signals: Subscription[SystemSignal]) -> None:
+        async for agent, signal in signals:
+            if agent in self._beats:
+                self._beats[agent].take(signal)
 
     async def _beat(self, clock: Subscription[PlantClock]) -> None:
         """Signal the coordinators at each step of the plant, or each control interval."""
@@ -169,7 +202,7 @@ class ControllerRuntime:
                 due_s = tick.time_s + self._interval_s
                 await self._system.run(tick)
 
-    async def _coordinate(self, agent: str, signals: Subscription[SystemSignal]) -> None:
-        cycle = self._cycles[agent]
-        async for _, signal in signals:
-            self.tally.count(agent, await cycle.run(signal))
+    async def _coordinate(self, agent: str) -> None:
+        cycle, beat = self._cycles[agent], self._beats[agent]
+        while True:
+            self.tally.count(agent, await cycle.run(await beat.next()))

@@ -2,7 +2,7 @@
 
 read -> decode -> observe -> decide -> envelope -> write -> read back -> report
 
-`Sensor.sense` is the first half, for devices and meters; `DeviceCycle.act` the second. In
+`sense` is the first half (`edge.sensor`, for meters too), `act` the second. In
 lock-step all sense before any acts; free-running each device does both in its own slot.
 """
 
@@ -17,12 +17,12 @@ from typing import Protocol
 from edge.commands import CommandInbox
 from edge.fallback import BumplessReturn, FallbackRule
 from edge.modes import Changed, Mode, ModeMachine
+from edge.sensor import Sensor
 from edge.timing import PlantTime
 from heron.errors import PolicyError, TransportError
 from heron.powergrid.envelope import EnvelopeResult
 from heron.powergrid.link import (
     DeviceLink,
-    MeterLink,
     Quality,
     Snapshot,
     WriteResult,
@@ -45,6 +45,10 @@ class AdmittingAgent(Protocol):
 
     def admit(self, setpoint: Setpoint, dt_s: float) -> EnvelopeResult:
         """Return what of a set-point the envelope lets pass."""
+        ...
+
+    def holds(self, setpoint: Setpoint) -> None:
+        """Note which set-point is in force."""
         ...
 
 
@@ -75,51 +79,6 @@ class CycleReport:
     write: WriteResult | None = None
     error: str = ""
     busy_s: float = 0.0
-
-
-class Sensor:
-    """Reads one device or meter, and says how far its values may be trusted.
-
-    Args:
-        link: To the device.
-        time: Clocks.
-        stale_after_s: Wall seconds for which the last good values count as merely stale
-            when reads fail; after that they are bad.
-    """
-
-    def __init__(self, link: MeterLink, time: PlantTime, stale_after_s: float) -> None:
-        self.link = link
-        self.error = ""
-        self.busy_s = 0.0
-        self.snapshot = Snapshot(link.device_id, {}, Quality.BAD)
-        self._time = time
-        self._stale_after_s = stale_after_s
-        self._good_at_s = float("-inf")
-
-    async def sense(self) -> Snapshot:
-        """Read and decode once. A failure is a result: old values of lower quality."""
-        started = self._time.now()
-        try:
-            snapshot = await self.link.read()
-        except TransportError as error:
-            if not self.error:
-                logger.warning("device_lost device=%s reason=%s", self.link.device_id, error)
-            self.error = str(error)
-            snapshot = self.snapshot
-        else:
-            if self.error:
-                logger.info("device_recovered device=%s", self.link.device_id)
-            self.error = ""
-        now = self._time.now()
-        if not self.error and snapshot.quality is Quality.GOOD:
-            self._good_at_s = now
-        elif now - self._good_at_s <= self._stale_after_s:
-            snapshot = snapshot.degraded(Quality.STALE)
-        else:
-            snapshot = snapshot.degraded(Quality.BAD)
-        self.snapshot = snapshot
-        self.busy_s = now - started
-        return snapshot
 
 
 class DeviceCycle:
@@ -196,6 +155,7 @@ class DeviceCycle:
             try:
                 write = await self.link.write(applied)
                 self._bumpless.holds(write.written)
+                self._agent.holds(applied)
             except TransportError as failure:
                 error = str(failure)
         if write is not None and write.status is WriteStatus.READ_BACK_DIFFERS:

@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+import re
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from edge.commands import CommandFate
-from edge.cycle import DeviceCycle, Sensor
+from edge.cycle import DeviceCycle
 from edge.links.connection import ModbusConnection
 from edge.modes import Changed, Kept, Mode, Refused, authority_of
 from edge.reports import EdgeCounters, Reporter
+from edge.sensor import Sensor
 from edge.timing import PlantTime, stagger, ticks
+from heron import __version__
 from heron.messaging.bus import Bus, Subscription
 from heron.messaging.topics import CLOCK, COMMAND, MODE
 from heron.messaging.wire import Command, ModeRequest, PlantClock
@@ -39,9 +42,8 @@ def rate_of(pace: str) -> float | None:
     """
     if pace == "real":
         return 1.0
-    if pace.startswith("x"):
-        return float(pace[1:])
-    return None
+    found = re.fullmatch(r"x(\d+(?:\.\d+)?)", pace)
+    return None if found is None else float(found[1]) or None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,6 @@ class EdgeSettings:
         edge_id: Its name; `wire.Acted` carries it.
         lockstep: Act when the plant's clock says so, else on an own period.
         period_s: Wall seconds between two cycles of one device when free-running.
-        step_s: Plant seconds of a control interval.
         command_wait_s: Lock-step: wall seconds to wait for commands before falling back.
         fallback_wait_s: The same while every device that waits is in fallback.
         read_patience_s: Lock-step: wall seconds for which reads are tried again.
@@ -62,11 +63,31 @@ class EdgeSettings:
     edge_id: str
     lockstep: bool
     period_s: float
-    step_s: float
     command_wait_s: float = 30.0
     fallback_wait_s: float = 1.0
     read_patience_s: float = 5.0
     repeat_s: float = 1.0
+
+
+PlantClockReader = Callable[[], Awaitable[PlantClock | None]]
+"""Asks the plant itself for its clock; None when it does not answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What one edge process looks after.
+
+    Attributes:
+        devices: By device id.
+        meters: By meter id.
+        connections: Opened and closed with the runtime.
+        read_clock: Asks the plant for its clock, where it has one.
+    """
+
+    devices: Mapping[str, DeviceCycle]
+    meters: Mapping[str, Sensor]
+    connections: Sequence[ModbusConnection] = ()
+    read_clock: PlantClockReader | None = None
 
 
 class EdgeRuntime:
@@ -76,39 +97,48 @@ class EdgeRuntime:
         settings: How it keeps time.
         bus: Entered already.
         time: Clocks, shared with the cycles.
-        devices: By device id.
-        meters: By meter id.
-        connections: Opened and closed with the runtime.
-        ready: Called when the first clock or tick may come.
+        parts: What it looks after.
     """
 
-    def __init__(
-        self,
-        settings: EdgeSettings,
-        bus: Bus,
-        time: PlantTime,
-        devices: Mapping[str, DeviceCycle],
-        meters: Mapping[str, Sensor],
-        connections: Sequence[ModbusConnection] = (),
-        ready: Callable[[], None] = lambda: None,
-    ) -> None:
+    def __init__(self, settings: EdgeSettings, bus: Bus, time: PlantTime, parts: Parts) -> None:
         self.settings = settings
-        self.devices = dict(devices)
-        self.meters = dict(meters)
-        self.connections = list(connections)
+        self.parts = parts
+        self.devices = parts.devices
+        self.meters = parts.meters
         self.counters = EdgeCounters()
         self._bus = bus
         self._time = time
         self._report = Reporter(bus, time, settings.edge_id)
-        self._ready = ready
         self._news = asyncio.Event()
         self._clock: PlantClock | None = None
         self._acted: tuple[int, int] | None = None
 
+    def summary(self) -> dict[str, object]:
+        """Return what it did since its start, as plain data."""
+        links = [c.counters for c in self.parts.connections]
+        modbus = {
+            "reads": sum(c.reads for c in links),
+            "writes": sum(c.writes for c in links),
+            "errors": sum(c.timeouts + c.rejected for c in links),
+            "timeouts": sum(c.timeouts for c in links),
+            "rejected": sum(c.rejected for c in links),
+            "connects": sum(c.connects for c in links),
+            "lost": sum(c.lost for c in links),
+        }
+        return {
+            "edge": self.settings.edge_id,
+            "version": __version__,
+            "devices": {name: str(c.modes.mode) for name, c in self.devices.items()},
+            "meters": list(self.meters),
+            **self.counters.summary(),
+            "modbus": modbus,
+            "mqtt": asdict(self._bus.counters),
+        }
+
     async def run(self, stop: asyncio.Event) -> None:
         """Run until ``stop`` is set, then leave every driven device at its safe set-point."""
         async with AsyncExitStack() as stack:
-            for connection in self.connections:
+            for connection in self.parts.connections:
                 await stack.enter_async_context(connection)
             commands = await stack.enter_async_context(self._bus.subscribe(COMMAND))
             modes = await stack.enter_async_context(self._bus.subscribe(MODE))
@@ -122,7 +152,6 @@ class EdgeRuntime:
                         group.create_task(self._take_clock(clocks), name="clock"),
                         *(group.create_task(job, name="cycle") for job in self._cycles()),
                     ]
-                    self._ready()
                     await stop.wait()
                     for job in jobs:
                         job.cancel()
@@ -140,10 +169,14 @@ class EdgeRuntime:
         await asyncio.gather(*(cycle.leave() for cycle in self.devices.values()))
         await self._announce(online=False)
 
+    @property
+    def _units(self) -> list[DeviceCycle | Sensor]:
+        return [*self.devices.values(), *self.meters.values()]
+
     def _cycles(self) -> list[Coroutine[None, None, None]]:
         if self.settings.lockstep:
             return [self._lockstep()]
-        units = [*self.devices.values(), *self.meters.values()]
+        units = self._units
         period_s = self.settings.period_s
         return [
             self._free_run(unit, stagger(i, len(units), period_s)) for i, unit in enumerate(units)
@@ -194,16 +227,19 @@ class EdgeRuntime:
 
     async def _take_clock(self, clocks: Subscription[PlantClock]) -> None:
         async for _, clock in clocks:
-            if self._clock is not None and clock.epoch != self._clock.epoch:
-                logger.warning("plant_restarted epoch=%d", clock.epoch)
-                for cycle in self.devices.values():
-                    cycle.inbox.clear()
-            self._time.follow(clock.time_s, rate=rate_of(clock.pace))
-            self._clock = clock
-            if self._acted == (clock.epoch, clock.step) and not clock.finished:
-                # The plant asks again, so it did not hear us.
-                await self._report.acted(clock.step)
-            self._news.set()
+            await self._follow(clock)
+
+    async def _follow(self, clock: PlantClock) -> None:
+        if self._clock is not None and clock.epoch != self._clock.epoch:
+            logger.warning("plant_restarted epoch=%d", clock.epoch)
+            for cycle in self.devices.values():
+                cycle.inbox.clear()
+        self._time.follow(clock.time_s, rate=rate_of(clock.pace))
+        self._clock = clock
+        if self._acted == (clock.epoch, clock.step) and not clock.finished:
+            # The plant asks again, so it did not hear us.
+            await self._report.acted(clock.step)
+        self._news.set()
 
     # --- free-running ---
 
@@ -220,13 +256,21 @@ class EdgeRuntime:
         while True:
             clock = self._clock
             if clock is None or clock.finished or self._acted == (clock.epoch, clock.step):
-                await self._wait_for_news(None)
+                if not await self._wait_for_news(self.settings.repeat_s):
+                    await self._ask_for_clock()
             else:
                 await self._step(clock)
 
+    async def _ask_for_clock(self) -> None:
+        """Ask the plant itself: its message may have been sent before we listened."""
+        if self.parts.read_clock is None:
+            return
+        clock = await self.parts.read_clock()
+        if clock is not None and clock.pace == "lockstep":
+            await self._follow(clock)
+
     async def _step(self, clock: PlantClock) -> None:
-        units = [*self.devices.values(), *self.meters.values()]
-        await asyncio.gather(*(self._sense_patiently(unit) for unit in units))
+        await asyncio.gather(*(self._sense_patiently(unit) for unit in self._units))
         await self._tell(clock.step)
         await self._wait_for_commands(clock)
         if self._superseded(clock):
@@ -239,7 +283,10 @@ class EdgeRuntime:
     async def _sense_patiently(self, unit: DeviceCycle | Sensor) -> None:
         """Read until it is good: plant time stands still, so a later read is as fresh."""
         until = self._time.now() + self.settings.read_patience_s
-        while (await unit.sense()).quality is not Quality.GOOD and self._time.now() < until:
+        while True:
+            snapshot = await unit.sense()
+            if snapshot.quality is Quality.GOOD or self._time.now() >= until:
+                return
             await asyncio.sleep(RETRY_S)
 
     async def _tell(self, step: int) -> None:
@@ -271,13 +318,14 @@ class EdgeRuntime:
         latest = self._clock
         return latest is None or (latest.epoch, latest.step) != (clock.epoch, clock.step)
 
-    async def _wait_for_news(self, timeout_s: float | None) -> None:
+    async def _wait_for_news(self, timeout_s: float) -> bool:
         self._news.clear()
         try:
             async with asyncio.timeout(timeout_s):
                 await self._news.wait()
         except TimeoutError:
-            return
+            return False
+        return True
 
     # --- one unit ---
 

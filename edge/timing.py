@@ -13,6 +13,9 @@ from dataclasses import dataclass
 MonotonicClock = Callable[[], float]
 """Returns wall seconds since some fixed instant; never goes back."""
 
+CLOSE_ENOUGH_S = 2e-6
+"""A deadline this near is reached: no event loop sleeps for less."""
+
 
 class PlantTime:
     """How plant time passes, as far as this process knows.
@@ -106,13 +109,20 @@ async def ticks(
     index = 0
     while True:
         due = start + index * period_s
-        while (wait := due - now()) > 0:
-            await asyncio.sleep(wait)
+        await _sleep_until(due, now)
         late = now() - due
         skipped = int(late // period_s)
         index += skipped
         yield Tick(index, due + skipped * period_s, late - skipped * period_s, skipped)
         index += 1
+
+
+async def _sleep_until(due_s: float, now: MonotonicClock) -> None:
+    wait_s = due_s - now()
+    if wait_s > CLOSE_ENOUGH_S:
+        await asyncio.sleep(wait_s)
+        # The loop's clock may be coarser than ours and wake us a moment early.
+        await _sleep_until(due_s, now)
 
 
 def stagger(index: int, count: int, period_s: float) -> float:

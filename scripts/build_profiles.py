@@ -86,8 +86,8 @@ def hourly_price(days: int = 366, seed: int = PRICE_SEED) -> FloatArray:
     return np.asarray(np.clip(price, -30.0, 400.0))
 
 
-def own_maximum(values: FloatArray, name: str) -> FloatArray:
-    """Scale a profile by its yearly maximum.
+def scaled(values: FloatArray, name: str, *, over_rows: int) -> FloatArray:
+    """Scale a profile by the year's greatest mean over so many rows.
 
     Wind turbines at standstill draw up to 1e-5 of their rating in SimBench: that becomes 0.
 
@@ -96,20 +96,25 @@ def own_maximum(values: FloatArray, name: str) -> FloatArray:
     """
     if values.shape != (ROWS,) or not np.isfinite(values).all() or values.min() < -1e-4:
         raise ValueError(f"{name}: expected {ROWS} finite values that are not negative")
-    return np.asarray(np.maximum(values, 0.0) / values.max())
+    peak = values.reshape(-1, over_rows).mean(axis=1).max()
+    return np.asarray(np.maximum(values, 0.0) / peak)
 
 
 def build() -> dict[str, FloatArray]:
-    """Return the columns of the data set."""
+    """Return the columns of the data set.
+
+    Loads are scaled by their greatest hourly mean, so that a few quarter hours exceed 1; sun
+    and wind by their greatest value, which is what a rating means.
+    """
     folder = Path(simbench.__file__).parent / "networks" / SCENARIO
     loads = pd.read_csv(folder / "LoadProfile.csv", sep=";")
     renewables = pd.read_csv(folder / "RESProfile.csv", sep=";")
     columns: dict[str, FloatArray] = {"time_s": np.arange(ROWS) * float(STEP_S)}
     for name in LOADS:
-        columns[name] = own_maximum(loads[f"{name}_pload"].to_numpy(float), name)
+        columns[name] = scaled(loads[f"{name}_pload"].to_numpy(float), name, over_rows=4)
     for name in SOLAR:
-        columns[name] = own_maximum(renewables[name].to_numpy(float), name)
-    columns["wind"] = own_maximum(renewables[WIND].to_numpy(float), WIND)
+        columns[name] = scaled(renewables[name].to_numpy(float), name, over_rows=1)
+    columns["wind"] = scaled(renewables[WIND].to_numpy(float), WIND, over_rows=1)
     columns["price"] = np.repeat(hourly_price(), 3600 // STEP_S)
     return columns
 

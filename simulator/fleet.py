@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,9 @@ from simulator.physics import Advance, Ambient, DevicePhysics, PhysicsState, phy
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
+
+INSTANT_S = 1e-3
+"""A step so short that nothing changes: the devices' powers at the instant of a reset."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +100,27 @@ class Fleet:
             p_mw[group.at], q_mvar[group.at] = group.physics.idle()
         return p_mw, q_mvar
 
-    def initial_states(self) -> tuple[PhysicsState, ...]:
-        """Return the state of each group after a reset."""
-        return tuple(group.physics.initial_state() for group in self._groups)
+    def at_reset(self, row: FloatArray, time_s: float | FloatArray) -> FleetAdvance:
+        """Return idle devices at an instant, with the states that a reset gives them.
+
+        Args:
+            row: (..., n_columns) profiles at that instant.
+            time_s: The instant; (n_scenarios, 1) for a batch.
+        """
+        shape = (*row.shape[:-1], len(self.device_ids))
+        p_set, q_set = (np.broadcast_to(x, shape) for x in self.idle())
+        states: tuple[PhysicsState, ...] = tuple(
+            {
+                name: np.broadcast_to(values, (*row.shape[:-1], group.at.size)).copy()
+                for name, values in group.physics.initial_state().items()
+            }
+            for group in self._groups
+        )
+        done = self.advance(states, p_set, q_set, row, time_s, INSTANT_S)
+        for group, state in zip(self._groups, states, strict=True):
+            if group.physics.stores_energy:
+                done.soc[..., group.at] = state["soc"]
+        return replace(done, reasons=np.zeros_like(done.reasons), states=states)
 
     def advance(
         self,
@@ -141,9 +162,7 @@ class Fleet:
             if done.connected is not None:
                 connected[..., at] = done.connected
             new_states.append(done.state)
-        return FleetAdvance(
-            p_mw, q_mvar, reasons, available_mw, soc, connected, tuple(new_states)
-        )
+        return FleetAdvance(p_mw, q_mvar, reasons, available_mw, soc, connected, tuple(new_states))
 
 
 def _load_profiles(setup: Setup, grid: Grid) -> list[str | None]:

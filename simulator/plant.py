@@ -11,6 +11,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from heron.errors import PlantError, PowerFlowDiverged
 from heron.powergrid.networks import Grid, compose
 from heron.powergrid.quantities import Clip, Measurements, Setpoint
@@ -118,8 +120,8 @@ class Plant:
         asked = {**old.setpoints, **setpoints}
         self._check(asked, setpoints, dt_s)
         values = asked.values()
-        p_set = _array([s.p_mw for s in values])
-        q_set = _array([s.q_mvar for s in values])
+        p_set = np.array([s.p_mw for s in values])
+        q_set = np.array([s.q_mvar for s in values])
         row = self.setup.profiles.means(old.time_s, dt_s)
         done = self._fleet.advance(old.physics, p_set, q_set, row, old.time_s, dt_s)
         load_scale = self._fleet.load_scale(row)
@@ -150,13 +152,8 @@ class Plant:
 
     def _initial(self, start_s: float) -> PlantState:
         """Settle the regulators on the idle devices."""
-        p_set, q_set = self._fleet.idle()
         row = self.setup.profiles.means(start_s, 0.0)
-        states = self._fleet.initial_states()
-        step_s = self.setup.config.step_s
-        idle = self._fleet.advance(states, p_set, q_set, row, start_s, step_s)
-        # The instant of the reset: powers of idling, but nothing has been stored yet.
-        now = self._fleet.at_start(idle, states, start_s)
+        now = self._fleet.at_reset(row, start_s)
         load_scale = self._fleet.load_scale(row)
         injections = Injections(load_scale, now.p_mw, now.q_mvar)
         try:
@@ -167,6 +164,7 @@ class Plant:
                 solution = self.engine.solve(injections, solution.state)
         except PowerFlowDiverged as error:
             raise PowerFlowDiverged(error.cause, step=0) from error
+        p_set, q_set = self._fleet.idle()
         asked = {
             name: Setpoint(p, q)
             for name, p, q in zip(self._at, p_set.tolist(), q_set.tolist(), strict=True)

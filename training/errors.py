@@ -9,5 +9,5 @@ class TrainingError(HeronError):
     """Training cannot start or go on."""
 
 
-class TrainingDiverged(TrainingError):
+class TrainingDiverged(TrainingError):  # noqa: N818 - the name says what happened
     """Training produced a value that is not finite, or broke one of its own rules."""

@@ -109,12 +109,28 @@ class TrainOptions(BaseModel):
         """Whether all agents use one network."""
         return self.algorithm != "ippo" and not self.independent_policies
 
+    def command_line(self) -> str:
+        """Return the ``heron train`` command of this run, without defaults and directories."""
+        words = ["heron train"]
+        for name, value in self.model_dump(exclude={"checkpoint_dir", "resume"}).items():
+            if value == type(self).model_fields[name].default:
+                continue
+            flag = "--" + name.rstrip("_").replace("_", "-")
+            if name == "hidden":
+                words.append(f"--hidden-dim {value[0]}")
+            elif isinstance(value, bool):
+                words.append(flag if value else flag.replace("--", "--no-", 1))
+            else:
+                words.append(f"{flag} {value}")
+        return " ".join(words)
+
     def setup_overrides(self) -> dict[str, Any]:
         """Return the keys of the setup that this run changes."""
         chosen = {
             "penalty": self.penalty,
             "share_reward": self.share_reward,
             "engine": self.engine,
+            "visibility_level": self.visibility_level,
         }
         return {"train": True, **{k: v for k, v in chosen.items() if v is not None}}
 

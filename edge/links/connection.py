@@ -176,7 +176,7 @@ class ModbusConnection:
         self.counters.lost += self._up.is_set()
         self._up.clear()
         self._down.set()
-        if self._in_flight is not None:
+        if self._in_flight is not None and not self._in_flight.expired():
             # The peer is gone: whoever waits for its reply is told now, not at the time-out.
             self._in_flight.reschedule(asyncio.get_running_loop().time())
 
@@ -241,8 +241,12 @@ class ModbusConnection:
             if client is None or not self.connected:
                 raise LinkDown(device, self.address, self._timeout_s)
             try:
-                async with asyncio.timeout(self._timeout_s) as self._in_flight:
-                    reply = await send(client)
+                async with asyncio.timeout(self._timeout_s) as deadline:
+                    self._in_flight = deadline
+                    try:
+                        reply = await send(client)
+                    finally:
+                        self._in_flight = None
             except ConnectionException as error:
                 raise LinkDown(device, self.address, self._timeout_s) from error
             except (TimeoutError, ModbusException) as error:
@@ -250,8 +254,6 @@ class ModbusConnection:
                     raise LinkDown(device, self.address, self._timeout_s) from error
                 self._note_silence(breaker)
                 raise DeviceTimeout(device, self._timeout_s) from error
-            finally:
-                self._in_flight = None
             self._silent = 0
             breaker.answered()
             if self._gap_s:

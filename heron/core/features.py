@@ -34,9 +34,11 @@ class FeatureProvider(ABC):
     Attributes:
         visibility: Who may see it, any of ``owner``, ``upper_level``, ``system``, ``public``.
             May be overridden on one instance.
+        feature_name: Its name in a state: the class's, unless the state was given another.
     """
 
     visibility: Sequence[str] = (OWNER,)
+    feature_name: str
     _made_from: tuple[tuple[Any, ...], dict[str, Any]]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
@@ -49,6 +51,8 @@ class FeatureProvider(ABC):
         """Check the declared visibility and enter the class into the registry."""
         super().__init_subclass__(**kwargs)
         check_visibility(cls.visibility, cls.__name__)
+        if "feature_name" not in vars(cls):
+            cls.feature_name = cls.__name__
         _REGISTRY.setdefault(cls.__name__, {})[f"{cls.__module__}.{cls.__qualname__}"] = cls
 
     def names(self) -> Sequence[str]:
@@ -102,7 +106,7 @@ class FeatureProvider(ABC):
         args, kwargs = self._made_from
         fresh = type(self)(*args, **kwargs)
         for name, value in vars(fresh).items():
-            if name not in ("_made_from", "visibility"):
+            if name not in ("_made_from", "visibility", "feature_name"):
                 setattr(self, name, value)
         if overrides:
             self.set_values(**overrides)
@@ -136,7 +140,7 @@ def check_fields(feature: FeatureProvider, values: Mapping[str, Any]) -> None:
     unknown = [
         name
         for name in values
-        if name.startswith("_") or name == "visibility" or not _is_field(feature, name)
+        if name.startswith("_") or name in ("visibility", "feature_name") or not _is_field(feature, name)
     ]
     if unknown:
         raise ValueError(

@@ -45,7 +45,6 @@ class State:
             self.owner_level = owner_level
         self.upstream_id = upstream_id
         self.features: list[FeatureProvider] = []
-        self._given_names: dict[int, str] = {}
 
     def __getattr__(self, name: str) -> Any:
         """Return the feature of this name in snake case."""
@@ -61,14 +60,13 @@ class State:
 
     def items(self) -> Iterator[tuple[str, FeatureProvider]]:
         """Yield (name, feature) in order."""
-        given = self._given_names
         for feature in self.features:
-            yield given.get(id(feature)) or type(feature).__name__, feature
+            yield feature.feature_name, feature
 
     def add_feature(self, name: str, feature: FeatureProvider) -> None:
         """Append a feature under a name of its own, e.g. to have two of one class."""
+        feature.feature_name = name
         self.features.append(feature)
-        self._given_names[id(feature)] = name
 
     def feature(self, name: str) -> FeatureProvider:
         """Return a feature by its name.
@@ -135,8 +133,8 @@ class State:
         """Return the vectors of the features that a requester may see, by name, in order."""
         owner, level, upstream = self.owner_id, self.owner_level, self.upstream_id
         return {
-            name: feature.vector()
-            for name, feature in self.items()
+            feature.feature_name: feature.vector()
+            for feature in self.features
             if can_observe(
                 feature.visibility, requestor_id, requestor_level, owner, level, upstream
             )

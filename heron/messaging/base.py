@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -60,14 +59,10 @@ def freeze(value: Any, where: str = "payload") -> Any:
     Raises:
         ValueError: Something in it cannot be sent; the message names its key.
     """
-    if value is None or isinstance(value, (bool, int, str)):
+    if value is None or isinstance(value, (bool, int, float, str)):
         return value
-    if isinstance(value, (float, np.floating)):
-        if not math.isfinite(value):
-            raise ValueError(f"message: {where} = {value} is not finite")
-        return float(value)
-    if isinstance(value, np.integer):
-        return int(value)
+    if isinstance(value, (np.bool_, np.integer, np.floating)):
+        return value.item()
     if isinstance(value, np.ndarray):
         return freeze(value.tolist(), where)
     if isinstance(value, Mapping):
@@ -86,7 +81,9 @@ class Broker(ABC):
     """Carries messages on named channels; one contract for every transport.
 
     Messages of one sender on one channel arrive in order. A broadcast reaches every recipient
-    that asks, each once. Every method raises `heron.errors.BrokerUnavailable` after `close`.
+    that asks, each once. What was published through one broker object is there when the same
+    object consumes: a networked broker waits for it. Every method raises
+    `heron.errors.BrokerUnavailable` after `close`.
     """
 
     @abstractmethod

@@ -225,3 +225,20 @@ TOPICS: tuple[Topic[Any], ...] = (
     ALARM,
 )
 """Every topic there is."""
+
+
+def markdown_table() -> str:
+    """Return the table for the documentation."""
+    lines = [
+        "| topic | path below `heron/{site}/` | message | QoS | retained | sender | stale after "
+        "| without a connection | meaning |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for topic in TOPICS:
+        age = "" if topic.max_age_s is None else f"{topic.max_age_s:g} s"
+        lines.append(
+            f"| {topic.name} | `{topic.pattern}` | `{topic.model.__name__}` | {topic.qos} "
+            f"| {'yes' if topic.retain else 'no'} | {topic.sender} | {age} "
+            f"| {topic.while_down} | {topic.meaning} |"
+        )
+    return "\n".join(lines)

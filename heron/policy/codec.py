@@ -13,7 +13,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Any, Literal, Protocol, Self, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -254,12 +254,19 @@ class PolicyCodec:
             raise PolicyError(f"this is not a codec: {error}") from error
 
 
-def codec_of(agent: Any) -> PolicyCodec:
+View = Literal["upper_level", "owner", "public", "system"]
+"""Whose view an observation is built for; see `codec_of`."""
+
+
+def codec_of(agent: Any, view: View = "upper_level") -> PolicyCodec:
     """Return the codec of a coordinator: its own features, then each device's that it may see.
 
     Args:
         agent: A coordinator with ``agent_id``, ``state`` and ``subordinates``, whose devices
             are `Commandable`.
+        view: ``upper_level``: what the coordinator may see, its devices' features among it;
+            ``owner``: its own features only; ``public``: features that everyone may see;
+            ``system``: also what only the system operator may see.
 
     Raises:
         PolicyError: A device cannot say what its action is.
@@ -267,17 +274,26 @@ def codec_of(agent: Any) -> PolicyCodec:
     fields: list[FieldSpec] = []
     setpoints: list[SetpointSpec] = []
     for owner in (agent, *agent.subordinates.values()):
-        level = owner.state.owner_level
         for name, feature in owner.state.items():
-            if feature.is_observable_by(
-                agent.agent_id, agent.state.owner_level, owner.agent_id, level
-            ):
+            if _in_view(view, agent.state, owner.state, feature):
                 fields += _field_specs(owner.agent_id, name, feature)
     for device_id, device in agent.subordinates.items():
         if not isinstance(device, Commandable):
             raise PolicyError(f"{device_id}: {type(device).__name__} declares no setpoint_specs()")
         setpoints += device.setpoint_specs()
     return PolicyCodec(agent.agent_id, tuple(fields), tuple(setpoints))
+
+
+def _in_view(view: View, mine: State, owner: State, feature: FeatureProvider) -> bool:
+    if view == "public":
+        return "public" in feature.visibility
+    if view == "owner" and owner is not mine:
+        return False
+    if view == "system" and "system" in feature.visibility:
+        return True
+    return feature.is_observable_by(
+        mine.owner_id, mine.owner_level, owner.owner_id, owner.owner_level
+    )
 
 
 def _field_specs(owner: str, feature_name: str, feature: FeatureProvider) -> Iterator[FieldSpec]:

@@ -7,7 +7,7 @@ Powers are positive when they inject into the grid, so a battery charges at nega
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
 
@@ -18,6 +18,10 @@ from heron.powergrid.quantities import DeviceReading
 def _either(*names: str) -> AliasChoices:
     return AliasChoices(*names)
 
+
+DAY_S = 86_400.0
+ANY_POWER_MW = 1e4
+"""Range of a device whose configuration says nothing about its power."""
 
 PositiveMw = Annotated[float, Field(gt=0.0, le=1e4)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -50,6 +54,15 @@ class DeviceConfig(BaseModel):
     safe_p_mw: float = 0.0
     safe_q_mvar: float = 0.0
     reversion_s: float | None = Field(default=None, gt=0.0)
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Return a field by the guide's spelling, e.g. ``config.p_max_MW``."""
+            field = name.lower()
+            if field != name and field in type(self).model_fields:
+                return getattr(self, field)
+            return super().__getattr__(name)
 
     @property
     def p_range_mw(self) -> tuple[float, float]:
@@ -384,23 +397,59 @@ class EVChargerConfig(DeviceConfig):
         """The car's battery."""
         return StorageLimits(self.e_capacity_mwh, ch_eff=self.ch_eff, dsc_eff=self.dsc_eff)
 
-    def is_plugged_in(self, time_s: float) -> bool:
-        """Whether a car is there at a plant time."""
-        hour = time_s / 3600.0 % 24.0
-        arrival, departure = self.arrival_hour, self.departure_hour
-        if arrival <= departure:
-            return arrival <= hour < departure
-        return hour >= arrival or hour < departure
-
     def cost_usd(
         self, before: DeviceReading, after: DeviceReading, time_s: float, dt_s: float
     ) -> float:
         """Energy that the car lacks when it leaves, counted in the step in which it leaves."""
-        leaves = self.is_plugged_in(time_s) and not self.is_plugged_in(time_s + dt_s)
-        if not leaves or after.soc is None:
+        until_departure_s = (self.departure_hour * 3600.0 - time_s) % DAY_S or DAY_S
+        if until_departure_s > dt_s or after.soc is None:
             return 0.0
         missing = max(0.0, self.soc_target - after.soc) * self.e_capacity_mwh
         return self.unserved_usd_per_mwh * missing
+
+
+class CustomDeviceConfig(DeviceConfig):
+    """What a user's device has whose type declares no configuration of its own.
+
+    Takes any key. Its power range comes from ``p_min_MW`` and ``p_max_MW`` (or ``p_rated_MW``)
+    and ``q_min_MVAr`` and ``q_max_MVAr`` where they stand; declare a model to have keys checked.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow", populate_by_name=True)
+
+    bus: str = ""
+
+    @property
+    def p_range_mw(self) -> tuple[float, float]:
+        """What the keys say; from zero if only the highest power is given."""
+        high = self._number("p_max_mw", "p_rated_mw")
+        low = self._number("p_min_mw")
+        if high is None:
+            return (-ANY_POWER_MW if low is None else low, ANY_POWER_MW)
+        return (0.0 if low is None else low, high)
+
+    @property
+    def q_range_mvar(self) -> tuple[float, float]:
+        """What the keys say; zero where nothing is said."""
+        return (self._number("q_min_mvar") or 0.0, self._number("q_max_mvar") or 0.0)
+
+    def _number(self, *names: str) -> float | None:
+        for key, value in (self.model_extra or {}).items():
+            if key.lower() in names:
+                return float(value)
+        return None
+
+
+def guide_spelling(config: DeviceConfig) -> dict[str, Any]:
+    """Return what was set in a configuration, under the guide's keys (``p_max_MW``)."""
+    fields = type(config).model_fields
+    said: dict[str, Any] = {}
+    for name in config.model_fields_set:
+        field = fields.get(name)
+        alias = field.validation_alias if field is not None else None
+        key = str(alias.choices[0]) if isinstance(alias, AliasChoices) else name
+        said[key] = getattr(config, name)
+    return said
 
 
 DEVICE_CONFIGS: Mapping[str, type[DeviceConfig]] = {

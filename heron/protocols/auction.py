@@ -45,7 +45,11 @@ class Order:
             )
         if not math.isfinite(self.price_usd_per_mwh):
             raise ConfigError(
-                [ConfigProblem(f"order of {self.agent_id}", self.price_usd_per_mwh, "a finite price")]
+                [
+                    ConfigProblem(
+                        f"order of {self.agent_id}", self.price_usd_per_mwh, "a finite price"
+                    )
+                ]
             )
 
 
@@ -136,8 +140,9 @@ def clear_double_auction(
         raise ConfigError([ConfigProblem("trading_fee", trading_fee, "0 to below 1")])
     limits = {} if limits_mwh is None else {a: _to_wh(a, x) for a, x in limits_mwh.items()}
     half = trading_fee / 2
-    bids = _ranked(orders := tuple(orders), Side.BUY, half, limits)
-    asks = _ranked(orders, Side.SELL, half, limits)
+    book = tuple(orders)
+    bids = _ranked(book, Side.BUY, half, limits)
+    asks = _ranked(book, Side.SELL, half, limits)
     bought: dict[str, int] = {}
     sold: dict[str, int] = {}
     i = j = 0
@@ -156,8 +161,8 @@ def clear_double_auction(
         return Clearing(None, ())
     low = max(last_ask, bids[i].price) if i < len(bids) else last_ask
     high = min(last_bid, asks[j].price) if j < len(asks) else last_bid
-    # a bid or ask that is half filled is its own neighbour and fixes the price
-    price = (min(low, last_bid) + max(high, last_ask)) / 2
+    # an order that is half filled is itself the next one, and so fixes the price
+    price = (low + high) / 2
     return Clearing(price, _settle(price, half, bought, sold))
 
 
@@ -187,7 +192,9 @@ def _ranked(
             price = order.price_usd_per_mwh
             # at a negative price the fee still costs: it is counted on the amount
             factor = 1 - sign * half_fee * math.copysign(1, price)
-            ranked.append(_Ranked(order.agent_id, _to_wh(order.agent_id, order.energy_mwh), price / factor))
+            ranked.append(
+                _Ranked(order.agent_id, _to_wh(order.agent_id, order.energy_mwh), price / factor)
+            )
     ranked.sort(key=lambda r: (sign * r.price, r.agent_id))
     left = dict(limits)
     for r in ranked:

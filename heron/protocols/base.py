@@ -55,6 +55,9 @@ class Protocol(ABC):
     needs_observation: bool = False
     """Whether `coordinate` must be given an observation."""
 
+    needs_action: bool = True
+    """Whether a coordinator without an action has nothing to coordinate."""
+
     @abstractmethod
     def coordinate(
         self,
@@ -119,7 +122,7 @@ def run_protocol(
         ConfigError: ``coordinate`` takes other arguments, returns something else, or names an
             agent that is no subordinate.
     """
-    given = (action, subordinates, observation, context)
+    given: tuple[Any, ...] = (action, subordinates, observation, context)
     result = protocol.coordinate(*given[: _n_arguments(type(protocol))])
     if not isinstance(result, Coordination):
         if not isinstance(result, Mapping):

@@ -55,6 +55,7 @@ class PeerToPeerTradingProtocol(Protocol):
     """
 
     needs_observation = True
+    needs_action = False
 
     def __init__(self, trading_fee: float = 0.01, max_trade_mwh: float | None = None) -> None:
         if not 0 <= trading_fee < 1:
@@ -113,6 +114,7 @@ class ConsensusProtocol(Protocol):
     """
 
     needs_observation = True
+    needs_action = False
 
     def __init__(
         self,

@@ -81,6 +81,8 @@ class PriceSignalProtocol(Protocol):
         price: The price in force.
     """
 
+    needs_action = False
+
     def __init__(
         self, initial_price: float = 50.0, min_price: float = 0.0, max_price: float = 200.0
     ) -> None:

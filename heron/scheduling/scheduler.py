@@ -45,7 +45,7 @@ class EventScheduler:
     """
 
     def __init__(self, start_time: float = 0.0) -> None:
-        self.current_time = start_time
+        self.current_time: float = start_time
         self.processed = 0
         self.before_event: Callable[[Event], None] | None = None
         self._heap: list[tuple[float, int, int, Event]] = []

@@ -13,7 +13,7 @@ from heron.errors import DeviceRejected, DeviceTimeout
 from heron.powergrid.link import Quality, Snapshot, Value, WriteResult, WriteStatus
 from heron.powergrid.quantities import DeviceReading, Measurements, MeterReading, Setpoint
 
-__all__ = ["InMemoryLink", "LinkTrouble", "PlantGate", "PlantLink", "PlantLike", "snapshot_of"]
+__all__ = ["InMemoryLink", "LinkTrouble", "PlantGate", "PlantLike", "PlantLink", "snapshot_of"]
 
 
 def snapshot_of(

@@ -4,119 +4,23 @@ One power flow is: factors of the admittance matrix on a fixed pattern (only the
 change touches are computed again), then ``V <- Y^-1 (I_source - I_shunts(V))`` until it stands
 still. Single and batch solves run the same code, scenario by scenario.
 
-Nodes are in elimination order; after them come the source nodes and, last, a ground of 0 V.
 Source: the "Z-bus" or implicit current-injection method; T.-H. Chen et al., "Distribution system
 power flow analysis - a rigid approach", IEEE Transactions on Power Delivery 6(3), 1991.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
+from simulator.engines.arrays import Case, Network, Work
 from simulator.engines.base import ComplexArray, FloatArray, IntArray
 from simulator.engines.jit import kernel
 
 OK = 0
 NOT_CONVERGED = -1
-BAD_LOAD = -2
-BAD_DEVICE = -3
+BAD_INPUT = -2
 NEVER = -(10**6)
 """A tap position that no factors have: makes them new."""
-
-
-class Network(NamedTuple):
-    """What does not change between solves. Pointers and indices are of CSR rows.
-
-    Attributes:
-        a_ptr: Pattern of the admittance matrix of the n free nodes.
-        a_idx: Its columns.
-        a_static: Its values without any regulator.
-        l_ptr: Pattern of the strictly lower factor.
-        l_idx: Its columns, ascending.
-        u_ptr: Pattern of the strictly upper factor.
-        u_idx: Its columns, ascending.
-        rhs: (n,) current that the source drives, without regulators.
-        v_source: Source voltages.
-        reg: (phases, 7) owner, input node, output node, places of its four entries in ``a``
-            (-1 where a source node is involved).
-        reg_y: (phases,) admittance at neutral.
-        reg_rows_ptr: Rows that have to be factored again when this regulator moves.
-        reg_rows: Those rows.
-        control: (controlled, 2) owner and measured phase.
-        settings: (controlled, 5) wanted voltage and half the bandwidth in V, V per pu, and the
-            compensator's resistance and reactance in V per pu of current.
-        shunt: (m, 4) first node, second node, load model, owner; loads first.
-        shunt_s: (m,) consumption per unit of the owner's scale.
-        shunt_inv_v: (m,) base voltage over rated voltage.
-        n_load_shunts: How many of the shunts are loads.
-        terminal: (t, 2) node and first entry of its row; one more row closes the last.
-        terminal_idx: Nodes of the entries.
-        terminal_y: Admittances of the entries.
-        terminal_rated: (t,) one over the rated current.
-        counts: Terminals of the source, of the microgrids, of each branch's two sides; and the
-            phases that one node stands for.
-        node_slot: (nodes,) where each node of the grid stands in elimination order.
-        device_slot: (devices, 3) the same for the phases of each device; -1 where it has none.
-        pcc_slot: (microgrids, 3) the same for each connection bus.
-    """
-
-    a_ptr: IntArray
-    a_idx: IntArray
-    a_static: ComplexArray
-    l_ptr: IntArray
-    l_idx: IntArray
-    u_ptr: IntArray
-    u_idx: IntArray
-    rhs: ComplexArray
-    v_source: ComplexArray
-    reg: IntArray
-    reg_y: ComplexArray
-    reg_rows_ptr: IntArray
-    reg_rows: IntArray
-    control: IntArray
-    settings: FloatArray
-    shunt: IntArray
-    shunt_s: ComplexArray
-    shunt_inv_v: FloatArray
-    n_load_shunts: int
-    terminal: IntArray
-    terminal_idx: IntArray
-    terminal_y: ComplexArray
-    terminal_rated: FloatArray
-    counts: IntArray
-    node_slot: IntArray
-    device_slot: IntArray
-    pcc_slot: IntArray
-
-
-class Work(NamedTuple):
-    """What a solve overwrites; one per engine.
-
-    Attributes:
-        taps: Positions that the factors stand for.
-        dirty: (n,) rows to be factored again.
-        a: Values of the admittance matrix.
-        l: Values of the lower factor.
-        u: Values of the upper factor.
-        inv_d: (n,) one over the pivots.
-        rhs: (n,) current that the source drives.
-        b: (n + sources + 1,) right-hand side, then solution.
-        row: (n,) one row while it is factored.
-        s: (m,) consumption of each shunt at rated voltage.
-    """
-
-    taps: IntArray
-    dirty: IntArray
-    a: ComplexArray
-    l: ComplexArray  # noqa: E741
-    u: ComplexArray
-    inv_d: ComplexArray
-    rhs: ComplexArray
-    b: ComplexArray
-    row: ComplexArray
-    s: ComplexArray
 
 
 @kernel
@@ -127,8 +31,6 @@ def update_matrix(net: Network, w: Work, taps: IntArray) -> bool:
     for k in range(len(taps)):
         if taps[k] != w.taps[k]:
             changed = True
-    if len(taps) == 0 and w.dirty[0] == 1:
-        changed = True
     if not changed:
         return False
     for k in range(len(net.reg_y)):
@@ -142,6 +44,16 @@ def update_matrix(net: Network, w: Work, taps: IntArray) -> bool:
         if taps[owner] != w.taps[owner]:
             for m in range(net.reg_rows_ptr[k], net.reg_rows_ptr[k + 1]):
                 w.dirty[net.reg_rows[m]] = 1
+    insert_regulators(net, w, taps)
+    for k in range(len(taps)):
+        w.taps[k] = taps[k]
+    return True
+
+
+@kernel
+def insert_regulators(net: Network, w: Work, taps: IntArray) -> None:
+    """Add every regulator at its tap to the matrix and to the source's current."""
+    n = len(w.inv_d)
     for k in range(len(net.reg_y)):
         ratio = 1.0 + 0.00625 * taps[net.reg[k, 0]]
         y = net.reg_y[k] / (ratio * ratio)
@@ -157,9 +69,6 @@ def update_matrix(net: Network, w: Work, taps: IntArray) -> bool:
             w.rhs[j] += y * ratio * net.v_source[i - n]
         if j >= n and i < n:
             w.rhs[i] += y * ratio * net.v_source[j - n]
-    for k in range(len(taps)):
-        w.taps[k] = taps[k]
-    return True
 
 
 @kernel
@@ -227,7 +136,7 @@ def draw(net: Network, w: Work, v: ComplexArray) -> complex:
         current = complex(power.real, -power.imag) * d * (1.0 / v2)
         w.b[i] -= current
         w.b[j] += current
-        if k < net.n_load_shunts:
+        if k < net.counts[0]:
             total += power
     return total
 
@@ -270,104 +179,146 @@ def no_load(net: Network, w: Work, v: ComplexArray) -> None:
 
 
 @kernel
-def regulate(net: Network, taps: IntArray, v: ComplexArray) -> int:
-    """Move each controlled regulator by at most four steps; return the steps moved."""
-    moved = 0
-    for k in range(len(net.control)):
-        owner, phase = net.control[k, 0], net.control[k, 1]
-        ratio = 1.0 + 0.00625 * taps[owner]
-        out = v[net.reg[phase, 2]]
-        current = (ratio * v[net.reg[phase, 1]] - out) * net.reg_y[phase] / (ratio * ratio)
-        drop = complex(net.settings[k, 3], net.settings[k, 4]) * current
-        error = net.settings[k, 0] - abs(out * net.settings[k, 2] - drop)
-        excess = abs(error) - net.settings[k, 1]
-        if excess > 0.0:
-            steps = min(max(int(np.ceil(excess / 0.75)), 1), 4)
-            wanted = taps[owner] + (steps if error > 0.0 else -steps)
-            wanted = min(max(wanted, -16), 16)
-            moved += abs(wanted - taps[owner])
-            taps[owner] = wanted
-    return moved
+def error_of(net: Network, k: int, taps: IntArray, v: ComplexArray) -> float:
+    """Return by how many volts a regulator's compensated voltage is too low."""
+    phase = net.control[k, 1]
+    ratio = 1.0 + 0.00625 * taps[net.control[k, 0]]
+    out = v[net.reg[phase, 2]]
+    current = (ratio * v[net.reg[phase, 1]] - out) * net.reg_y[phase] / (ratio * ratio)
+    drop = complex(net.settings[k, 3], net.settings[k, 4]) * current
+    return float(net.settings[k, 0] - abs(out * net.settings[k, 2] - drop))
 
 
 @kernel
-def take(
-    net: Network, w: Work, load_scale: FloatArray, p_mw: FloatArray, q_mvar: FloatArray
-) -> int:
-    """Set the shunts' consumption; return `OK` or what is not a finite number."""
-    for k in range(len(load_scale)):
-        if not np.isfinite(load_scale[k]):
-            return BAD_LOAD
-    for k in range(len(p_mw)):
-        if not (np.isfinite(p_mw[k]) and np.isfinite(q_mvar[k])):
-            return BAD_DEVICE
-    for k in range(len(w.s)):
+def wants(net: Network, k: int, on: int, v: ComplexArray) -> int:
+    """Return whether a capacitor's control wants it switched in: 1 or 0."""
+    seen = 0.0
+    for m in range(3):
+        seen += abs(v[net.cap[k, m]])
+    seen *= net.cap_settings[k, 2] / 3.0
+    if on == 0 and seen < net.cap_settings[k, 0]:
+        return 1
+    if on == 1 and seen > net.cap_settings[k, 1]:
+        return 0
+    return on
+
+
+@kernel
+def act(net: Network, w: Work, case: Case, dt_s: float) -> tuple[int, int]:
+    """Let the controls act that have waited long enough; return tap steps and switchings.
+
+    A regulator moves at most four steps at a time, a capacitor switches once in a step.
+    """
+    moved = 0
+    n_control = len(net.control)
+    for k in range(n_control):
+        owner = net.control[k, 0]
+        error = error_of(net, k, case.taps, case.v)
+        excess = abs(error) - net.settings[k, 1]
+        if excess > 0.0 and case.waited_s[k] + dt_s >= net.settings[k, 5]:
+            steps = min(max(int(np.ceil(excess / 0.75)), 1), 4)
+            wanted = case.taps[owner] + (steps if error > 0.0 else -steps)
+            wanted = min(max(wanted, -16), 16)
+            moved += abs(wanted - case.taps[owner]) * net.control[k, 2]
+            case.taps[owner] = wanted
+    switched = 0
+    for k in range(len(net.cap)):
+        wanted = wants(net, k, case.capacitors[k], case.v)
+        waited = case.waited_s[n_control + k] + dt_s
+        if wanted != case.capacitors[k] and waited >= net.cap_settings[k, 3] and not w.switched[k]:
+            case.capacitors[k] = wanted
+            w.switched[k] = 1
+            switched += 1
+    return moved, switched
+
+
+@kernel
+def wait(net: Network, case: Case, dt_s: float) -> None:
+    """Count on for the controls that are still out of band, and start afresh for the others."""
+    n_control = len(net.control)
+    for k in range(n_control):
+        out = abs(error_of(net, k, case.taps, case.v)) > net.settings[k, 1]
+        case.waited_s[k] = case.waited_s[k] + dt_s if out else 0.0
+    for k in range(len(net.cap)):
+        out = wants(net, k, case.capacitors[k], case.v) != case.capacitors[k]
+        case.waited_s[n_control + k] = case.waited_s[n_control + k] + dt_s if out else 0.0
+
+
+@kernel
+def take(net: Network, w: Work, case: Case) -> int:
+    """Set the consumption of loads and devices; return `OK` or what is not a finite number."""
+    for k in range(len(case.load_scale)):
+        if not np.isfinite(case.load_scale[k]):
+            return BAD_INPUT
+    for k in range(len(case.p_mw)):
+        if not (np.isfinite(case.p_mw[k]) and np.isfinite(case.q_mvar[k])):
+            return BAD_INPUT
+    for k in range(net.counts[0]):
+        w.s[k] = net.shunt_s[k] * case.load_scale[net.shunt[k, 3]]
+    for k in range(net.counts[0], net.counts[1]):
         owner = net.shunt[k, 3]
-        if k < net.n_load_shunts:
-            w.s[k] = net.shunt_s[k] * load_scale[owner]
-        else:
-            w.s[k] = -net.shunt_s[k] * complex(p_mw[owner], q_mvar[owner])
+        w.s[k] = -net.shunt_s[k] * complex(case.p_mw[owner], case.q_mvar[owner])
     return OK
 
 
 @kernel
+def settle(net: Network, w: Work, case: Case, tolerance: float) -> int:
+    """Solve with the taps and capacitors as they are; return iterations or `NOT_CONVERGED`."""
+    if update_matrix(net, w, case.taps):
+        factor(net, w)
+    for k in range(net.counts[1], len(w.s)):
+        w.s[k] = net.shunt_s[k] * case.capacitors[net.shunt[k, 3]]
+    if np.isfinite(case.v[0].real):
+        iterations = fixed_point(net, w, case.v, tolerance, 100)
+        if iterations > 0:
+            return iterations
+    no_load(net, w, case.v)
+    return fixed_point(net, w, case.v, tolerance, 1000)
+
+
+@kernel
 def solve(
-    net: Network,
-    w: Work,
-    load_scale: FloatArray,
-    p_mw: FloatArray,
-    q_mvar: FloatArray,
-    taps: IntArray,
-    v: ComplexArray,
-    passes: int,
-    tolerance: float,
-    v_pu: ComplexArray,
-    out: FloatArray,
+    net: Network, w: Work, case: Case, passes: int, dt_s: float, tolerance: float
 ) -> int:
-    """Solve one scenario: change ``taps`` and ``v`` to the solution and fill the results.
+    """Solve one scenario.
 
     Args:
         net: The network.
         w: The workspace.
-        load_scale: (loads,) multipliers.
-        p_mw: (devices,) positive = injects.
-        q_mvar: (devices,) positive = injects.
-        taps: (regulators,) positions; moved in place.
-        v: (n + sources + 1,) warm start; empty start where the last entry is NaN.
-        passes: How often regulators may move; 0 holds them.
+        case: The scenario; receives the solution.
+        passes: How often controls may act; 0 holds them.
+        dt_s: Length of the step, against which the controls' delays count.
         tolerance: Largest change of any voltage in the last iteration, pu.
-        v_pu: (nodes,) receives the voltages.
-        out: Receives the figures in the order of `measure`.
 
     Returns:
         Iterations of the last inner solve, or a negative code.
     """
-    code = take(net, w, load_scale, p_mw, q_mvar)
+    code = take(net, w, case)
     if code != OK:
         return code
     moves = 0
+    switchings = 0
     iterations = 0
+    for k in range(len(w.switched)):
+        w.switched[k] = 0
     for turn in range(passes + 1):
-        if update_matrix(net, w, taps):
-            factor(net, w)
-        if not np.isfinite(v[len(v) - 1].real):
-            no_load(net, w, v)
-        iterations = fixed_point(net, w, v, tolerance, 100)
+        iterations = settle(net, w, case, tolerance)
         if iterations < 0:
-            no_load(net, w, v)
-            iterations = fixed_point(net, w, v, tolerance, 1000)
-            if iterations < 0:
-                return iterations
+            return iterations
         if turn == passes:
             break
-        moved = regulate(net, taps, v)
+        moved, switched = act(net, w, case, dt_s)
         moves += moved
-        if moved == 0:
+        switchings += switched
+        if moved == 0 and switched == 0:
             break
-    out[0] = moves
-    measure(net, w, v, v_pu, out)
-    for k in range(len(p_mw)):
-        out[3] += p_mw[k]
+    if passes > 0:
+        wait(net, case, dt_s)
+    measure(net, w, case.v, case.v_pu, case.out)
+    case.out[0] = moves
+    case.out[1] = switchings
+    for k in range(len(case.p_mw)):
+        case.out[4] += case.p_mw[k]
     return iterations
 
 
@@ -382,50 +333,68 @@ def terminal_power(net: Network, v: ComplexArray, t: int) -> tuple[complex, floa
 
 
 @kernel
-def measure(net: Network, w: Work, v: ComplexArray, v_pu: ComplexArray, out: FloatArray) -> None:
-    """Fill ``v_pu`` and, from ``out[1]`` on: source P, Q, losses without the devices' power,
-    head voltages (3), then per microgrid P, Q and three voltages, per device three voltages,
-    per branch its loading."""
+def source_power(net: Network, w: Work, v: ComplexArray) -> complex:
+    """Return what the source supplies; ``w.b`` holds the shunts' currents."""
     n = len(w.inv_d)
-    n_source, n_branch_ends, phases = net.counts[0], net.counts[1], net.counts[2]
-    n_pcc, n_device = len(net.pcc_slot), len(net.device_slot)
+    total = 0j
+    for k in range(len(net.v_source)):
+        into, _ = terminal_power(net, v, k)
+        b = w.b[n + k]
+        total += into - v[n + k] * complex(b.real, -b.imag)
+    for k in range(len(net.reg_y)):
+        i, j = net.reg[k, 1], net.reg[k, 2]
+        ratio = 1.0 + 0.00625 * w.taps[net.reg[k, 0]]
+        current = (ratio * v[i] - v[j]) * net.reg_y[k] / (ratio * ratio)
+        conjugate = complex(current.real, -current.imag)
+        if i >= n:
+            total += v[i] * ratio * conjugate
+        if j >= n:
+            total -= v[j] * conjugate
+    return total
+
+
+@kernel
+def measure(net: Network, w: Work, v: ComplexArray, v_pu: ComplexArray, out: FloatArray) -> None:
+    """Fill ``v_pu`` and the figures.
+
+    ``out`` is: tap steps, switchings, source P, source Q, losses (without the devices' power),
+    head voltages (3); per microgrid P, Q and three voltages; per device three voltages; per
+    branch its loading in percent.
+    """
+    n_source, n_ends, phases = net.counts[2], net.counts[3], net.counts[4]
     for k in range(len(v_pu)):
         v_pu[k] = v[net.node_slot[k]]
     for k in range(len(w.b)):
         w.b[k] = 0.0
     consumed = draw(net, w, v)
-    source = 0j
-    for k in range(n_source):
-        into, _ = terminal_power(net, v, k)
-        b = w.b[n + k]
-        source += into - v[n + k] * complex(b.real, -b.imag)
-    out[1] = source.real * phases
-    out[2] = source.imag * phases
-    out[3] = (source.real - consumed.real) * phases
+    source = source_power(net, w, v)
+    out[2] = source.real * phases
+    out[3] = source.imag * phases
+    out[4] = (source.real - consumed.real) * phases
     for k in range(3):
-        out[4 + k] = abs(v[n + min(k, n_source - 1)])
+        out[5 + k] = abs(v[len(w.inv_d) + min(k, n_source - 1)])
     t = n_source
-    at = 7
-    for m in range(n_pcc):
-        total = 0j
-        for k in range(n_source):
-            into, _ = terminal_power(net, v, t)
-            total -= into
+    at = 8
+    for m in range(len(net.pcc_slot)):
+        exported = 0j
+        for _ in range(n_source):
+            into, _loading = terminal_power(net, v, t)
+            exported -= into
             t += 1
-        out[at] = total.real * phases
-        out[at + 1] = total.imag * phases
+        out[at] = exported.real * phases
+        out[at + 1] = exported.imag * phases
         for k in range(3):
             out[at + 2 + k] = abs(v[net.pcc_slot[m, k]])
         at += 5
-    for m in range(n_device):
+    for m in range(len(net.device_slot)):
         for k in range(3):
             slot = net.device_slot[m, k]
             out[at + k] = abs(v[slot]) if slot >= 0 else np.nan
         at += 3
     while t + 1 < len(net.terminal):
         worst = 0.0
-        for k in range(n_branch_ends):
-            _, loading = terminal_power(net, v, t)
+        for _ in range(n_ends):
+            _into, loading = terminal_power(net, v, t)
             worst = max(worst, loading)
             t += 1
         out[at] = worst * 100.0
@@ -436,32 +405,26 @@ def measure(net: Network, w: Work, v: ComplexArray, v_pu: ComplexArray, out: Flo
 def solve_batch(
     net: Network,
     w: Work,
-    load_scale: FloatArray,
-    p_mw: FloatArray,
-    q_mvar: FloatArray,
-    taps: IntArray,
-    v: ComplexArray,
+    cases: Case,
     passes: int,
+    dt_s: float,
     tolerance: float,
-    v_pu: ComplexArray,
-    out: FloatArray,
-    code: IntArray,
+    codes: IntArray,
 ) -> None:
-    """Solve each scenario in turn; arguments as in `solve` with a leading scenario axis.
+    """Solve each scenario in turn; the arrays of ``cases`` have a leading scenario axis.
 
-    A scenario that fails keeps a negative ``code``; the others are not affected.
+    A scenario that fails leaves a negative code; the others are not affected.
     """
-    for e in range(len(code)):
-        code[e] = solve(
-            net,
-            w,
-            load_scale[e],
-            p_mw[e],
-            q_mvar[e],
-            taps[e],
-            v[e],
-            passes,
-            tolerance,
-            v_pu[e],
-            out[e],
+    for e in range(len(codes)):
+        case = Case(
+            cases.load_scale[e],
+            cases.p_mw[e],
+            cases.q_mvar[e],
+            cases.taps[e],
+            cases.capacitors[e],
+            cases.waited_s[e],
+            cases.v[e],
+            cases.v_pu[e],
+            cases.out[e],
         )
+        codes[e] = solve(net, w, case, passes, dt_s, tolerance)

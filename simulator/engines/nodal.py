@@ -12,7 +12,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from heron.powergrid.networks import Grid, Line, Load, Regulator, Transformer
+from heron.powergrid.networks import (
+    Grid,
+    Line,
+    Load,
+    Regulator,
+    RegulatorControl,
+    Transformer,
+)
 from simulator.engines.base import ComplexArray
 
 GROUND = -1
@@ -88,6 +95,7 @@ class NodalModel:
         loads: Elements of the loads.
         devices: Elements of the devices; ``s_mva`` is the share of the device's power.
         regulators: Phases of the regulators.
+        controls: Control and base voltage at the output (V) of each regulator that owns phases.
         branch_terminals: Terminals of each rated branch, both sides.
         pcc_terminals: Terminals of each microgrid's transformer on the feeder's side.
         device_nodes: Nodes of each device for the phases a, b, c; `GROUND` where it has none.
@@ -102,6 +110,7 @@ class NodalModel:
     loads: list[Shunt] = field(default_factory=list)
     devices: list[Shunt] = field(default_factory=list)
     regulators: list[RegulatorPhase] = field(default_factory=list)
+    controls: list[tuple[RegulatorControl | None, float]] = field(default_factory=list)
     branch_terminals: list[list[Terminal]] = field(default_factory=list)
     pcc_terminals: list[list[Terminal]] = field(default_factory=list)
     device_nodes: list[tuple[int, int, int]] = field(default_factory=list)
@@ -138,14 +147,13 @@ def threephase_model(grid: Grid) -> NodalModel:
                 model.triplets.append((node, node, y))
     for owner, regulator in enumerate(grid.regulators):
         y = regulator_admittance(regulator, kv[regulator.from_bus])
+        model.controls.append((regulator.control, kv[regulator.to_bus] * 1e3))
         for p in regulator.phases:
             i, j = index[regulator.from_bus, p], index[regulator.to_bus, p]
             model.regulators.append(RegulatorPhase(i, j, y, owner))
     head_terminals: dict[str, list[Terminal]] = {}
     for transformer in grid.transformers:
-        ids = [
-            index[bus, p] for bus in (transformer.from_bus, transformer.to_bus) for p in "abc"
-        ]
+        ids = [index[bus, p] for bus in (transformer.from_bus, transformer.to_bus) for p in "abc"]
         y_matrix = transformer_admittance(
             transformer, kv[transformer.from_bus], kv[transformer.to_bus]
         )

@@ -16,7 +16,7 @@ ILLEGAL_ADDRESS = 0x02
 ILLEGAL_VALUE = 0x03
 
 
-class ModbusRefusal(Exception):
+class RefusalError(Exception):
     """A request is answered with an exception code; never leaves the server."""
 
     def __init__(self, code: int) -> None:
@@ -41,6 +41,7 @@ class UnitImage:
         registers: RegisterMap,
         values: Mapping[str, Raw],
         writable: frozenset[str],
+        *,
         coils: tuple[str, ...] = (),
         discretes: tuple[str, ...] = (),
         identity: Mapping[int, str] | None = None,
@@ -96,7 +97,7 @@ class UnitImage:
         """Take note of a coil that a master has just changed; the base keeps the state.
 
         Raises:
-            ModbusRefusal: The device does not do that now.
+            RefusalError: The device does not do that now.
         """
         self.coils[name] = on
 
@@ -106,33 +107,33 @@ class UnitImage:
         """Return the bytes of registers.
 
         Raises:
-            ModbusRefusal: Some of them do not exist.
+            RefusalError: Some of them do not exist.
         """
         start = address - self._base
         if start < 0 or start + count > self._count:
-            raise ModbusRefusal(ILLEGAL_ADDRESS)
+            raise RefusalError(ILLEGAL_ADDRESS)
         return self._bytes[2 * start : 2 * (start + count)]
 
     def write(self, address: int, data: bytes) -> None:
         """Write registers: all of them, or none.
 
         Raises:
-            ModbusRefusal: A register does not exist or is read-only (2); a point is written in
+            RefusalError: A register does not exist or is read-only (2); a point is written in
                 part, or a value makes no sense (3).
         """
         end = address + len(data) // 2
         if not all(a in self._point_at for a in range(address, end)):
-            raise ModbusRefusal(ILLEGAL_ADDRESS)
+            raise RefusalError(ILLEGAL_ADDRESS)
         names: set[str] = set()
         at = address
         while at < end:
             register = self._point_at[at]
             if register.address != at or register.end > end:
-                raise ModbusRefusal(ILLEGAL_VALUE)
+                raise RefusalError(ILLEGAL_VALUE)
             start = 2 * (at - address)
             value = register.decode(data[start : start + 2 * register.count])
             if not self.accepts(register, value):
-                raise ModbusRefusal(ILLEGAL_VALUE)
+                raise RefusalError(ILLEGAL_VALUE)
             names.add(register.name)
             at = register.end
         offset = 2 * (address - self._base)
@@ -143,21 +144,21 @@ class UnitImage:
         """Return coils or discrete inputs.
 
         Raises:
-            ModbusRefusal: Some of them do not exist.
+            RefusalError: Some of them do not exist.
         """
         bits = list((self.discretes if discrete else self.coils).values())
         if address + count > len(bits):
-            raise ModbusRefusal(ILLEGAL_ADDRESS)
+            raise RefusalError(ILLEGAL_ADDRESS)
         return bits[address : address + count]
 
     def write_bits(self, address: int, bits: list[bool]) -> None:
         """Write coils: all of them, or none.
 
         Raises:
-            ModbusRefusal: Some of them do not exist.
+            RefusalError: Some of them do not exist.
         """
         names = list(self.coils)
         if address + len(bits) > len(names):
-            raise ModbusRefusal(ILLEGAL_ADDRESS)
+            raise RefusalError(ILLEGAL_ADDRESS)
         for name, on in zip(names[address:], bits, strict=False):
             self.coil_written(name, on)

@@ -13,7 +13,7 @@ from simulator.modbus.image import (
     ILLEGAL_ADDRESS,
     ILLEGAL_FUNCTION,
     ILLEGAL_VALUE,
-    ModbusRefusal,
+    RefusalError,
     UnitImage,
 )
 
@@ -65,20 +65,20 @@ def answer(unit: UnitImage, request: bytes) -> bytes:
     handler = _HANDLERS.get(function)
     try:
         if handler is None:
-            raise ModbusRefusal(ILLEGAL_FUNCTION)
+            raise RefusalError(ILLEGAL_FUNCTION)
         if expected_length(request) != len(request):
-            raise ModbusRefusal(ILLEGAL_VALUE)
+            raise RefusalError(ILLEGAL_VALUE)
         return handler(unit, request)
-    except ModbusRefusal as refusal:
+    except RefusalError as refusal:
         return bytes((function | 0x80, refusal.code))
 
 
 def _range(request: bytes, most: int, at: int = 1) -> tuple[int, int]:
     address, count = _TWO_WORDS.unpack_from(request, at)
     if not 1 <= count <= most:
-        raise ModbusRefusal(ILLEGAL_VALUE)
+        raise RefusalError(ILLEGAL_VALUE)
     if address + count > 0x10000:
-        raise ModbusRefusal(ILLEGAL_ADDRESS)
+        raise RefusalError(ILLEGAL_ADDRESS)
     return address, count
 
 
@@ -99,7 +99,7 @@ def _read_bits(unit: UnitImage, request: bytes) -> bytes:
 def _write_coil(unit: UnitImage, request: bytes) -> bytes:
     address, value = _TWO_WORDS.unpack_from(request, 1)
     if value not in (0x0000, 0xFF00):
-        raise ModbusRefusal(ILLEGAL_VALUE)
+        raise RefusalError(ILLEGAL_VALUE)
     unit.write_bits(address, [value == 0xFF00])
     return request
 
@@ -112,7 +112,7 @@ def _write_register(unit: UnitImage, request: bytes) -> bytes:
 def _write_coils(unit: UnitImage, request: bytes) -> bytes:
     address, count = _range(request, 1968)
     if request[5] != (count + 7) // 8:
-        raise ModbusRefusal(ILLEGAL_VALUE)
+        raise RefusalError(ILLEGAL_VALUE)
     unit.write_bits(address, [bool(request[6 + i // 8] >> i % 8 & 1) for i in range(count)])
     return request[:5]
 
@@ -120,7 +120,7 @@ def _write_coils(unit: UnitImage, request: bytes) -> bytes:
 def _write_registers(unit: UnitImage, request: bytes) -> bytes:
     address, count = _range(request, 123)
     if request[5] != 2 * count:
-        raise ModbusRefusal(ILLEGAL_VALUE)
+        raise RefusalError(ILLEGAL_VALUE)
     unit.write(address, request[6:])
     return request[:5]
 
@@ -137,7 +137,7 @@ def _read_write(unit: UnitImage, request: bytes) -> bytes:
     read_from, read_count = _range(request, 125)
     write_to, write_count = _range(request, 121, at=5)
     if request[9] != 2 * write_count:
-        raise ModbusRefusal(ILLEGAL_VALUE)
+        raise RefusalError(ILLEGAL_VALUE)
     unit.read(read_from, read_count)  # refuse before anything is written
     unit.write(write_to, request[10:])
     return bytes((READ_WRITE, 2 * read_count)) + unit.read(read_from, read_count)
@@ -146,18 +146,18 @@ def _read_write(unit: UnitImage, request: bytes) -> bytes:
 def _identify(unit: UnitImage, request: bytes) -> bytes:
     kind, code, first = request[1:4]
     if kind != _DEVICE_IDENTIFICATION:
-        raise ModbusRefusal(ILLEGAL_FUNCTION)
+        raise RefusalError(ILLEGAL_FUNCTION)
     objects = unit.identity
     if code == 4:
         if first not in objects:
-            raise ModbusRefusal(ILLEGAL_ADDRESS)
+            raise RefusalError(ILLEGAL_ADDRESS)
         wanted = [first]
     elif code in (1, 2, 3):
         highest = {1: 0x02, 2: 0x7F, 3: 0xFF}[code]
         start = first if first in objects and first <= highest else 0
         wanted = sorted(i for i in objects if start <= i <= highest)
     else:
-        raise ModbusRefusal(ILLEGAL_VALUE)
+        raise RefusalError(ILLEGAL_VALUE)
     body, count, following = b"", 0, 0
     for object_id in wanted:
         text = objects[object_id].encode()[:240]

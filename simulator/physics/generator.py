@@ -74,17 +74,18 @@ class GeneratorPhysics(DevicePhysics[GeneratorConfig]):
 
         target_mw, limits = self.within_p_limits(np.where(wanted, p_set_mw, self.p_min))
         starts = done & ~on
-        running_s = np.where(changing & ~starts, 0.0, dt_s - in_transition_s)
+        runs = starts | (on & ~changing)
+        running_s = np.where(runs, dt_s - in_transition_s, 0.0)
         from_mw = np.where(starts, self.p_min, state["p_mw"])
         mean_mw, end_mw, ramp = self.ramp(from_mw, target_mw, running_s)
         stopping_s = np.where(changing & on, in_transition_s, 0.0)
         p_mw = (mean_mw * running_s + self.p_min * stopping_s) / dt_s
-        ended_mw = np.where(running_s > 0.0, end_mw, np.where(on_after, self.p_min, 0.0))
+        ended_mw = np.where(runs, end_mw, np.where(on_after, self.p_min, 0.0))
 
         share = (running_s + stopping_s) / dt_s
         q_mvar, reactive = self.within_q_limits(p_mw, q_set_mvar * share)
         late = np.where(changing, np.abs(p_mw - np.where(wanted, target_mw, 0.0)) > TOLERANCE, 0)
-        reasons = limits | reactive | np.where(running_s > 0.0, ramp, 0)
+        reasons = limits | reactive | np.where(runs, ramp, 0)
         reasons = reasons | late.astype(np.int64) * BIT[ClipReason.MINIMUM_TIME]
         new = {
             "p_mw": ended_mw,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from gymnasium.spaces import Box
@@ -29,7 +29,7 @@ DIVERGED_PENALTY = 1000.0
 """What each agent loses when no power-flow solution is found, which also ends the episode: about
 what a day of doing nothing costs on the setup that ships."""
 
-_ENV_KEYS = ("env_id", "centralized")
+_ENV_KEYS = ("env_id", "centralized", "visibility_level")
 
 StepReturn = tuple[
     dict[str, FloatArray],
@@ -60,7 +60,11 @@ class NetworkedGridEnv(PettingZooParallelEnv):
         codecs: Codec per agent id.
     """
 
-    metadata = {"render_modes": ["human"], "name": "networked_grid_v0", "is_parallelizable": True}
+    metadata: ClassVar[dict[str, Any]] = {
+        "render_modes": ["human"],
+        "name": "networked_grid_v0",
+        "is_parallelizable": True,
+    }
 
     def __init__(self, env_config: Mapping[str, Any] | Setup | str | Path) -> None:
         own: dict[str, Any] = {}
@@ -80,7 +84,10 @@ class NetworkedGridEnv(PettingZooParallelEnv):
         self.agent_dict: dict[str, PowerGridAgent] = self._build_agents()
         for agent in self.agent_dict.values():
             self.register_agent(agent)
-        self.codecs: dict[str, PolicyCodec] = {a: codec_of(g) for a, g in self.agent_dict.items()}
+        view = own.get("visibility_level", "upper_level")
+        self.codecs: dict[str, PolicyCodec] = {
+            a: codec_of(g, view) for a, g in self.agent_dict.items()
+        }
         self._setup_spaces()
         if not self.centralized:
             self.configure_agents_for_distributed()
@@ -221,8 +228,10 @@ class NetworkedGridEnv(PettingZooParallelEnv):
         day = options.pop("day", None)
         if options:
             raise ConfigError(
-                [ConfigProblem(f"options.{k}", v, "the only option is 'day'") for k, v in
-                 options.items()]
+                [
+                    ConfigProblem(f"options.{k}", v, "the only option is 'day'")
+                    for k, v in options.items()
+                ]
             )
         drawn = int(self._rng.choice(self._days))
         if day is None:
@@ -253,9 +262,8 @@ class NetworkedGridEnv(PettingZooParallelEnv):
         setpoints: dict[str, Setpoint] = {}
         for agent_id in self.possible_agents:
             agent = self.agent_dict[agent_id]
-            agent.coordinate_subordinates(None, actions[agent_id])
-            for device_id, device in agent.subordinates.items():
-                setpoints[device_id] = device.setpoint
+            agent.apply_action(actions[agent_id])
+            setpoints |= agent.setpoints
         return setpoints
 
     def _observe(self) -> dict[str, FloatArray]:

@@ -6,7 +6,6 @@ same bytes and nothing of the training framework travels along.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +17,7 @@ from heron.policy import container
 from heron.policy.manifest import Manifest
 
 FloatArray = npt.NDArray[np.float32]
+IntArray = npt.NDArray[np.int64]
 
 OPSET = 18
 IR_VERSION = 9
@@ -51,21 +51,26 @@ class Network:
                 x = np.tanh(x)
         return np.clip(x, -1.0, 1.0).astype(np.float32)
 
-    def restricted(self, obs: Sequence[int], actions: Sequence[int]) -> Network:
-        """Return the network for some inputs only, with all others at zero, and some outputs.
+    def restricted(
+        self, obs: IntArray, actions: IntArray, constants: FloatArray | None = None
+    ) -> Network:
+        """Return the network for some of its inputs and outputs only.
 
         A policy that several agents share is padded; each agent's own file needs only its
-        part. The padding observes zero, so what it adds goes into the first bias.
+        part. What the other inputs add is constant and goes into the first bias.
+
+        Args:
+            obs: Inputs to keep, in order.
+            actions: Outputs to keep, in order.
+            constants: (obs_dim,) what the other inputs hold, before normalising; None: zeros.
         """
-        kept = np.asarray(obs, dtype=np.int64)
-        wanted = np.asarray(actions, dtype=np.int64)
-        at_zero = np.clip(-self.mean / self.std, -self.clip, self.clip)
-        at_zero[kept] = 0.0
-        first = (self.biases[0] + self.weights[0] @ at_zero).astype(np.float32)
-        weights = [self.weights[0][:, kept], *self.weights[1:]]
-        biases = [first, *self.biases[1:]]
-        weights[-1], biases[-1] = weights[-1][wanted], biases[-1][wanted]
-        return Network(self.mean[kept], self.std[kept], self.clip, tuple(weights), tuple(biases))
+        held = np.zeros_like(self.mean) if constants is None else constants
+        held = np.clip((held - self.mean) / self.std, -self.clip, self.clip)
+        held[obs] = 0.0
+        weights = [self.weights[0][:, obs], *self.weights[1:]]
+        biases = [(self.biases[0] + self.weights[0] @ held).astype(np.float32), *self.biases[1:]]
+        weights[-1], biases[-1] = weights[-1][actions], biases[-1][actions]
+        return Network(self.mean[obs], self.std[obs], self.clip, tuple(weights), tuple(biases))
 
 
 def to_onnx(network: Network, manifest: Manifest) -> bytes:

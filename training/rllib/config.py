@@ -52,7 +52,7 @@ def build_config(options: TrainOptions, env: RllibMicrogrids) -> PPOConfig:
     if central:
         learner["learner_connector"] = lambda obs_space, act_space: GlobalState(agents=agents)
     total_steps = options.iterations * options.train_batch_size
-    config = (
+    return (
         PPOConfig()
         .environment(RllibMicrogrids, env_config=env_config(options), disable_env_checking=True)
         .env_runners(
@@ -88,7 +88,6 @@ def build_config(options: TrainOptions, env: RllibMicrogrids) -> PPOConfig:
             metrics_num_episodes_for_smoothing=50,
         )
     )
-    return config
 
 
 def _mapping(shared: bool) -> Any:

@@ -12,16 +12,8 @@ import gymnasium as gym
 import numpy as np
 from ray.rllib.env.multi_agent_env import MultiAgentEnv
 
-from heron.powergrid.setups import load_setup
-from training.envs import MultiAgentMicrogrids
+from training.envs import MultiAgentMicrogrids, make_env
 from training.rllib.layout import Layout
-
-
-def make_env(setup: str, overrides: dict[str, Any]) -> MultiAgentMicrogrids:
-    """Build the environment of a setup with some of its keys overridden."""
-    config = load_setup(setup)
-    config.update(overrides)
-    return MultiAgentMicrogrids(config)
 
 
 def layout_of(env: MultiAgentMicrogrids) -> Layout:

@@ -97,7 +97,8 @@ class ActorCritic(TorchRLModule, ValueFunctionAPI, InferenceOnlyAPI):
         mask = torch.ones(1, act_dim) if masks is None else torch.tensor(masks)
         self.register_buffer("action_mask", mask.float(), persistent=False)
         self.state_dim = int(config.get("state_dim", 0))
-        self.obs_norm = RunningNorm(self.n_groups, self.obs_dim)
+        self.n_code = 0 if masks is None else self.n_groups
+        self.obs_norm = RunningNorm(self.n_groups, self.obs_dim - self.n_code)
         self.actor = perceptron(self.obs_dim, hiddens, act_dim, 0.01)
         log_std = torch.log(torch.tensor(float(config["std"])))
         self.log_std = nn.Parameter(torch.full((act_dim,), float(log_std)))
@@ -117,11 +118,16 @@ class ActorCritic(TorchRLModule, ValueFunctionAPI, InferenceOnlyAPI):
             return torch.zeros(len(obs), dtype=torch.int64, device=obs.device)
         return torch.argmax(obs[:, -self.n_groups :], dim=1)
 
+    def _normalised(self, obs: torch.Tensor, group: torch.Tensor) -> torch.Tensor:
+        """Normalise all but the agent's code."""
+        n = self.obs_dim - self.n_code
+        return torch.cat([self.obs_norm(obs[:, :n], group), obs[:, n:]], dim=-1)
+
     def _forward(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         obs = batch[Columns.OBS]
         group = self.group(obs)
         mask = self.action_mask[group]
-        mean = self.actor(self.obs_norm(obs, group)) * mask
+        mean = self.actor(self._normalised(obs, group)) * mask
         # An action that the agent does not have is drawn from N(0, 1) whatever the weights
         # are: its probability ratio is one and its gradient zero.
         log_std = self.log_std * mask
@@ -132,7 +138,7 @@ class ActorCritic(TorchRLModule, ValueFunctionAPI, InferenceOnlyAPI):
         obs = batch[Columns.OBS]
         group = self.group(obs)
         if not self.state_dim:
-            return self.critic(self.obs_norm(obs, group)).squeeze(-1)
+            return self.critic(self._normalised(obs, group)).squeeze(-1)
         x = self.state_norm(batch[GLOBAL_STATE], torch.zeros_like(group))
         code = nn.functional.one_hot(group, self.n_groups).to(x.dtype)
         return self.critic(torch.cat([x, code], dim=-1)).squeeze(-1)
@@ -140,7 +146,7 @@ class ActorCritic(TorchRLModule, ValueFunctionAPI, InferenceOnlyAPI):
     def update_normaliser(self, obs: torch.Tensor, state: torch.Tensor | None) -> None:
         """Take a batch of observations (and global states) into the statistics."""
         group = self.group(obs)
-        self.obs_norm.update(obs, group)
+        self.obs_norm.update(obs[:, : self.obs_dim - self.n_code], group)
         if state is not None and self.state_dim:
             self.state_norm.update(state, torch.zeros_like(group))
 

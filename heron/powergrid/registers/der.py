@@ -275,42 +275,53 @@ class DerTable:
     def decode_setpoint(self, words: Words) -> Setpoint | None:
         """Return the set-point that the device holds, or None where none is in force.
 
-        A device without reactive power, or whose reactive function is off, shows 0 Mvar.
+        The ceiling ``WMaxLimPct`` and the set-point ``WSet`` may both be enabled, by different
+        masters: the lower one counts. A device whose reactive function is off shows 0 Mvar.
         """
-        p_mw = self._active_in_force(words)
-        if p_mw is None:
+        in_force = [
+            p for p in (self.active_set(words), self.active_ceiling(words)) if p is not None
+        ]
+        if not in_force:
             return None
-        return Setpoint(p_mw, self._reactive_in_force(words))
+        return Setpoint(min(in_force), self.reactive_set(words) or 0.0)
 
-    def _active_in_force(self, words: Words) -> float | None:
+    def active_set(self, words: Words) -> float | None:
+        """Return the active power that ``WSet`` commands, MW; None while it is off."""
         number = self.registers.number
-        w_max = self.ratings.w_max_mw
-        if self.ratings.curtail_only:
-            limit = number(words, "704.WMaxLimPct")
-            enabled = number(words, "704.WMaxLimPctEna") == 1
-            return limit / 100.0 * w_max if enabled and limit is not None else None
         if number(words, "704.WSetEna") != 1:
             return None
         if number(words, "704.WSetMod") == WATTS:
             watts = number(words, "704.WSet")
             return None if watts is None else watts / 1e6
         percent = number(words, "704.WSetPct")
-        return None if percent is None else percent / 100.0 * w_max
+        return None if percent is None else percent / 100.0 * self.ratings.w_max_mw
 
-    def _reactive_in_force(self, words: Words) -> float:
+    def active_ceiling(self, words: Words) -> float | None:
+        """Return the active power that ``WMaxLimPct`` allows, MW; None while it is off."""
+        number = self.registers.number
+        percent = number(words, "704.WMaxLimPct")
+        if number(words, "704.WMaxLimPctEna") != 1 or percent is None:
+            return None
+        return percent / 100.0 * self.ratings.w_max_mw
+
+    def reactive_set(self, words: Words) -> float | None:
+        """Return the reactive power that ``VarSet`` commands, Mvar; None while it is off."""
         number = self.registers.number
         if number(words, "704.VarSetEna") != 1:
-            return 0.0
+            return None
         mode = number(words, "704.VarSetMod")
         if mode == VARS:
-            return (number(words, "704.VarSet") or 0.0) / 1e6
+            var = number(words, "704.VarSet")
+            return None if var is None else var / 1e6
         bases = {
             0: self.ratings.w_max_mw,
             1: max(abs(x) for x in self.ratings.q_mvar),
             3: self.ratings.s_mva,
         }
-        percent = number(words, "704.VarSetPct") or 0.0
-        return percent / 100.0 * bases.get(int(mode or 0), 0.0)
+        percent = number(words, "704.VarSetPct")
+        if percent is None or mode is None or int(mode) not in bases:
+            return None
+        return percent / 100.0 * bases[int(mode)]
 
     def quantise(self, setpoint: Setpoint) -> Setpoint:
         """Return the set-point as the registers hold it."""

@@ -4,6 +4,7 @@ from heron.powergrid.setups.dataset import load_dataset, profiles_from
 from heron.powergrid.setups.loader import (
     Setup,
     as_setup,
+    check_setup,
     device_profile_name,
     get_available_setups,
     load_profile_names,
@@ -28,6 +29,7 @@ __all__ = [
     "SetupConfig",
     "add_device_type",
     "as_setup",
+    "check_setup",
     "device_profile_name",
     "get_available_setups",
     "load_dataset",

@@ -23,6 +23,7 @@ from heron.powergrid.device_configs import (
     InverterSourceConfig,
     WindTurbineConfig,
 )
+from heron.powergrid.networks import compose
 from heron.powergrid.setups.dataset import load_dataset, profiles_from
 from heron.powergrid.setups.models import SetupConfig
 from heron.powergrid.setups.problems import problems_of
@@ -113,6 +114,30 @@ def as_setup(
     if problems or config is None:
         raise ConfigError(problems)
     return Setup(config, profiles, path)
+
+
+def check_setup(name_or_path: str | Path) -> list[ConfigProblem]:
+    """Return everything that is wrong with a setup: its file, its data and its network."""
+    problems: list[ConfigProblem] = []
+    try:
+        path = find_config(name_or_path)
+        raw = _read_yaml(path)
+    except ConfigError as error:
+        return list(error.problems)
+    try:
+        as_setup(raw, path=path)
+    except ConfigError as error:
+        problems += error.problems
+    config = _check_config(dict(raw), path, [])
+    if config is not None:
+        try:
+            compose(config)
+        except ConfigError as error:
+            problems += [
+                ConfigProblem(p.where, p.value, p.expected, p.source or str(path))
+                for p in error.problems
+            ]
+    return problems
 
 
 def find_config(name_or_path: str | Path) -> Path:

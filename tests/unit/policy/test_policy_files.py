@@ -76,7 +76,7 @@ def test_exported_network_gives_what_the_weights_give(policy_file: Path) -> None
 
 
 def test_restricted_network_equals_the_padded_one() -> None:
-    whole, part = network(), network().restricted([0, 2], [1])
+    whole, part = network(), network().restricted(np.array([0, 2]), np.array([1]))
     obs = np.random.default_rng(2).normal(size=(50, 2)).astype(np.float32)
     padded = np.zeros((50, 3), np.float32)
     padded[:, [0, 2]] = obs
@@ -142,7 +142,7 @@ def test_manifest_with_unknown_key_or_form_is_refused() -> None:
 
 
 def test_network_of_another_size_than_the_codec_is_refused(policy_file: Path) -> None:
-    small = network().restricted([0, 1], [0])
+    small = network().restricted(np.array([0, 1]), np.array([0]))
     policy_file.write_bytes(to_onnx(small, manifest()))
     with pytest.raises(ManifestMismatch, match="takes 2 numbers"):
         OnnxPolicy.load(policy_file)

@@ -1,0 +1,98 @@
+"""`heron controller`: the coordinators and the DSO of a setup, on an MQTT broker."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import signal
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from controller.minds import PolicyMind, build_minds
+from controller.runtime import ControllerRuntime, birth
+from heron.messaging.mqtt import BrokerAddress, MqttBus
+from heron.powergrid.setups import Setup, read_setup
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run the command. Exit code 0: the plant finished, or it was told to end.
+
+    Everything that can be wrong is checked before the first connection: nothing is sent by a
+    controller that cannot decide.
+    """
+    options = _parser().parse_args(argv)
+    logging.basicConfig(
+        level=options.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s"
+    )
+    setup = read_setup(options.setup)
+    address = BrokerAddress.parse(options.broker)
+    minds = build_minds(setup, options.policy)
+    runtime = asyncio.run(_run(options, setup, address, minds))
+    if options.json:
+        print(json.dumps(asdict(runtime.tally)))
+    return 0
+
+
+async def _run(
+    options: argparse.Namespace,
+    setup: Setup,
+    address: BrokerAddress,
+    minds: Sequence[PolicyMind],
+) -> ControllerRuntime:
+    async with MqttBus(address, site=options.site, status=birth()) as bus:
+        runtime = ControllerRuntime(setup, minds, bus, interval_s=options.interval)
+        running = asyncio.ensure_future(runtime.run())
+        told_to_end = False
+
+        def end() -> None:
+            nonlocal told_to_end
+            told_to_end = True
+            running.cancel()
+
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, end)
+        try:
+            await running
+        except asyncio.CancelledError:
+            if not told_to_end:
+                raise
+    return runtime
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0.0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text}: expected more than 0")
+    return value
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="heron controller",
+        description="Run the microgrids' coordinators and the DSO: telemetry in, set-points out.",
+    )
+    add = parser.add_argument
+    add("--setup", required=True, help="name or path of a setup")
+    add("--broker", default="mqtt://127.0.0.1:1883", metavar="URL", help="default %(default)s")
+    add("--site", default="site", help="name of the site in the topics (default %(default)s)")
+    add(
+        "--policy",
+        action="append",
+        default=[],
+        metavar="[AGENT=]SOURCE",
+        help="none, rule, a folder with AGENT.onnx files, or a file; may be repeated "
+        "(default: the policies that ship with the setup, else rule)",
+    )
+    add(
+        "--interval",
+        type=_positive,
+        metavar="S",
+        help="plant seconds between two decisions when there is no lock-step "
+        "(default: the setup's step_s)",
+    )
+    add("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
+    add("--json", action="store_true", help="print what was done, at the end")
+    return parser

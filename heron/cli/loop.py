@@ -1,0 +1,300 @@
+"""The whole loop as processes: broker, simulator, controller, edge.
+
+They start in this order, each when the one before is ready, and end in the other: the edge
+first, while there is still a plant to send the safe set-points to. One that dies ends the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack, suppress
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from heron.cli.observer import Observer, Recorder
+from heron.cli.processes import Child, ChildFailed, memory_mb
+from heron.cli.tally import Tally
+from heron.errors import HeronError
+from heron.messaging.bus import BusCounters
+from heron.messaging.embedded import LOOPBACK, EmbeddedBroker, free_port
+from heron.messaging.mqtt import MqttBus
+
+logger = logging.getLogger(__name__)
+
+READY_S = 60.0
+"""Wall seconds that a process may take until it is ready."""
+MEMORY_EVERY_S = 1.0
+GRACE_S = 3.0
+"""Wall seconds between a process' end and the message that explains it."""
+
+SIMULATE, CONTROLLER, EDGE, BROKER, UP = "simulate", "controller", "edge", "broker", "up"
+
+
+@dataclass(frozen=True, slots=True)
+class LoopPlan:
+    """What is to be run.
+
+    Attributes:
+        setup: Name or path.
+        step_s: Plant seconds a step.
+        folder: Takes the logs and the edge's report.
+        steps: Steps to run; None: until stopped.
+        min_step_s: Wall seconds that a step takes at least; 0 for as fast as it goes.
+        start_s: Plant time at the start.
+        port: Modbus port; None takes a free one.
+        broker: URL; None starts the embedded one.
+        record: File for every message.
+    """
+
+    setup: str
+    step_s: float
+    folder: Path
+    steps: int | None = None
+    min_step_s: float = 0.0
+    seed: int = 0
+    start_s: float = 0.0
+    policy: str | None = None
+    port: int | None = None
+    broker: str | None = None
+    site: str = "site"
+    record: Path | None = None
+    dso: str = "DSO"
+
+
+@dataclass(slots=True)
+class Memory:
+    """Resident memory of one process, MB."""
+
+    first: float | None = None
+    last: float | None = None
+    peak: float | None = None
+
+    def sample(self, pid: int) -> None:
+        """Look now."""
+        now = memory_mb(pid)
+        if now is not None:
+            self.first = now if self.first is None else self.first
+            self.last = now
+            self.peak = now if self.peak is None else max(self.peak, now)
+
+
+@dataclass(slots=True)
+class LoopResult:
+    """How a run went; filled while it runs, so that a failure has its report, too.
+
+    Attributes:
+        outcome: ``finished``, ``stopped`` or ``failed``.
+        started_s: Monotonic clock at the start.
+        edges: Report of each edge process.
+        memory: Per process.
+    """
+
+    tally: Tally = field(default_factory=Tally)
+    outcome: str = "failed"
+    started_s: float = field(default_factory=time.monotonic)
+    wall_s: float = 0.0
+    edges: dict[str, Any] = field(default_factory=dict)
+    memory: dict[str, Memory] = field(default_factory=dict)
+    bus: BusCounters = field(default_factory=BusCounters)
+
+    @property
+    def first_closed_s(self) -> float | None:
+        """Wall seconds from the start to the first closed-loop step."""
+        at_s = self.tally.first_closed_s
+        return None if at_s is None else at_s - self.started_s
+
+    def memory_table(self) -> dict[str, dict[str, float | None]]:
+        """Return plain data for the report, rounded."""
+        return {
+            name: {k: None if v is None else round(v, 1) for k, v in asdict(m).items()}
+            for name, m in self.memory.items()
+        }
+
+
+class LoopRunner:
+    """Runs a plan once.
+
+    Args:
+        result: Filled while it runs.
+        stop: Set it to end the run.
+        watch: Runs beside the loop once everything is ready, e.g. the live table.
+    """
+
+    def __init__(
+        self,
+        plan: LoopPlan,
+        result: LoopResult,
+        stop: asyncio.Event,
+        watch: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        self._plan = plan
+        self._result = result
+        self._stop = stop
+        self._watch = watch
+        self._pids: dict[str, int] = {}
+
+    async def run(self) -> None:
+        """Start everything, run, and end everything.
+
+        Raises:
+            HeronError: Something could not start, or died; nothing is left running.
+        """
+        plan, result = self._plan, self._result
+        async with AsyncExitStack() as outer:
+            url = plan.broker
+            if url is None:
+                broker = await outer.enter_async_context(EmbeddedBroker())
+                url = broker.url
+                self._pids[BROKER] = broker.pid
+            bus = await outer.enter_async_context(MqttBus(url, site=plan.site))
+            result.bus = bus.counters
+            recorder = None
+            if plan.record is not None:
+                recorder = outer.enter_context(Recorder(plan.record))
+            observer = Observer(bus, result.tally, recorder)
+            try:
+                async with AsyncExitStack() as children:
+                    await self._supervise(observer, children, url)
+            except BaseExceptionGroup as errors:
+                ours = _first_of_ours(errors)
+                if ours is None:
+                    raise
+                raise ours from errors
+            finally:
+                result.wall_s = time.monotonic() - result.started_s
+                self._collect_edge_report()
+
+    async def _supervise(self, observer: Observer, children: AsyncExitStack, url: str) -> None:
+        async with asyncio.TaskGroup() as group:
+            listening = asyncio.Event()
+            jobs = [group.create_task(observer.run(listening))]
+            await listening.wait()
+            if await self._start(observer, children, group, jobs, url):
+                jobs.append(group.create_task(self._sample_memory()))
+                if self._watch is not None:
+                    jobs.append(group.create_task(_as_coroutine(self._watch)))
+                await self._unless_stopped(observer.until(_finished))
+            self._result.outcome = "finished" if _finished(self._result.tally) else "stopped"
+            for job in jobs:
+                job.cancel()
+
+    async def _start(
+        self,
+        observer: Observer,
+        children: AsyncExitStack,
+        group: asyncio.TaskGroup,
+        jobs: list[asyncio.Task[None]],
+        url: str,
+    ) -> bool:
+        """Start one process after the other; False when told to stop meanwhile."""
+        port = free_port() if self._plan.port is None else self._plan.port
+        for name, argv, agent in self._commands(url, port):
+            child = Child(name, argv, self._plan.folder / f"{name}.log")
+            await children.enter_async_context(child)
+            self._pids[name] = child.pid
+            jobs.append(group.create_task(self._must_live(child, observer)))
+            try:
+                async with asyncio.timeout(READY_S):
+                    ready = await self._unless_stopped(observer.until(partial(_online, agent)))
+            except TimeoutError as error:
+                raise HeronError(f"{name} was not ready within {READY_S:.0f} s") from error
+            if not ready:
+                return False
+            logger.info("ready name=%s pid=%d", name, child.pid)
+        return True
+
+    def _commands(self, url: str, port: int) -> list[tuple[str, list[str], str]]:
+        """Return name, arguments and the agent whose status says that it is ready."""
+        plan = self._plan
+        common = ["--setup", plan.setup, "--broker", url, "--site", plan.site]
+        simulate = [
+            *("simulate", *common, "--host", LOOPBACK, "--port", str(port)),
+            *("--pace", "lockstep", "--wait-for", EDGE),
+            *("--seed", str(plan.seed), "--start", str(plan.start_s)),
+        ]
+        if plan.steps is not None:
+            simulate += ["--steps", str(plan.steps)]
+        if plan.min_step_s > 0:
+            simulate += ["--min-step-s", str(plan.min_step_s)]
+        controller = ["controller", *common]
+        if plan.policy is not None:
+            controller += ["--policy", plan.policy]
+        edge = [
+            *("edge", *common, "--modbus", f"{LOOPBACK}:{port}", "--edge-id", EDGE),
+            *("--report", str(self._edge_report_path)),
+        ]
+        return [
+            (SIMULATE, simulate, "simulator"),
+            (CONTROLLER, controller, plan.dso),
+            (EDGE, edge, EDGE),
+        ]
+
+    @property
+    def _edge_report_path(self) -> Path:
+        return self._plan.folder / "edge.json"
+
+    async def _must_live(self, child: Child, observer: Observer) -> None:
+        """Watch one process: it may end only with code 0, and after the plant has finished."""
+        code = await child.wait()
+        if code == 0:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(GRACE_S):
+                    await observer.until(_finished)
+                return
+        raise ChildFailed(child.name, code, child.last_lines)
+
+    async def _unless_stopped(self, waiting: Awaitable[None]) -> bool:
+        """Wait for something, or for the stop; False when stopped."""
+        tasks = [asyncio.ensure_future(waiting), asyncio.ensure_future(self._stop.wait())]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        return not self._stop.is_set()
+
+    async def _sample_memory(self) -> None:
+        pids = {**self._pids, UP: os.getpid()}
+        while True:
+            for name, pid in pids.items():
+                self._result.memory.setdefault(name, Memory()).sample(pid)
+            await asyncio.sleep(MEMORY_EVERY_S)
+
+    def _collect_edge_report(self) -> None:
+        try:
+            text = self._edge_report_path.read_text(encoding="utf-8")
+        except OSError:
+            return
+        try:
+            self._result.edges[EDGE] = json.loads(text)
+        except json.JSONDecodeError as error:
+            logger.warning("edge_report_unreadable reason=%s", error)
+
+
+async def _as_coroutine(call: Callable[[], Awaitable[None]]) -> None:
+    await call()
+
+
+def _finished(tally: Tally) -> bool:
+    return tally.clock is not None and tally.clock.finished
+
+
+def _online(agent: str, tally: Tally) -> bool:
+    status = tally.statuses.get(agent)
+    return status is not None and status.online
+
+
+def _first_of_ours(errors: BaseExceptionGroup[Any]) -> HeronError | None:
+    """Return the error that ended the group, if it is ours; a bug is not."""
+    error: BaseException = errors
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error if isinstance(error, HeronError) else None

@@ -1,0 +1,134 @@
+"""``heron setups``: which setups there are, what is in one, and what is wrong with it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from heron.errors import ConfigError, ConfigProblem
+from heron.powergrid.networks import Grid, compose
+from heron.powergrid.setups import (
+    Setup,
+    check_setup,
+    get_available_setups,
+    load_profile_names,
+    read_setup,
+)
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run the command; return its exit code."""
+    args = _parser().parse_args(argv)
+    try:
+        match args.verb:
+            case "list":
+                return _list(args.json)
+            case "show":
+                return _show(args.setup, args.json)
+            case _:
+                return _check(args.setup, args.json)
+    except ConfigError as error:
+        return _fail(error.problems or (), str(error), args.json)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="heron setups", description=__doc__)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    for verb, says in (
+        ("list", "name the setups that ship"),
+        ("show", "describe one"),
+        ("check", "report every mistake in one; exit 1 if there is any"),
+    ):
+        sub = verbs.add_parser(verb, help=says, description=says)
+        if verb != "list":
+            sub.add_argument("setup", help="name of a shipped setup, or path to a config.yml")
+        sub.add_argument("--json", action="store_true", help="print one JSON document")
+    return parser
+
+
+def _list(as_json: bool) -> int:
+    names = get_available_setups()
+    if as_json:
+        print(json.dumps({"setups": names}))
+    else:
+        print("\n".join(names))
+    return 0
+
+
+def _show(name: str, as_json: bool) -> int:
+    setup = read_setup(name)
+    grid = compose(setup.config)
+    if as_json:
+        print(json.dumps(_described(setup, grid)))
+        return 0
+    config, profiles = setup.config, setup.profiles
+    print(f"{config.name}: {len(grid.buses)} buses, {len(grid.loads)} loads, {setup.path}")
+    print(
+        f"  step {config.step_s:g} s, {config.max_episode_steps} steps an episode,"
+        f" engine {config.engine}, band {config.v_limits_pu[0]}-{config.v_limits_pu[1]} pu,"
+        f" penalty {config.penalty:g} $ per pu node hour"
+    )
+    print(
+        f"  data {config.dataset_path or 'of ieee34_ieee13'}: {profiles.n_days} days at"
+        f" {profiles.step_s:g} s, {len(profiles.train_days)} to train and"
+        f" {len(profiles.test_days)} to test"
+    )
+    for area in grid.areas:
+        load_kw = sum(load.kw for load in grid.loads if load.area == area)
+        names = ", ".join(p or "constant" for p in load_profile_names(config, profiles, area))
+        print(f"  {area}: {load_kw:.0f} kW of load ({names})")
+        for device in (d for d in grid.devices if d.area == area):
+            entry = config.device(device.device_id)
+            low, high = entry.device_state_config.p_range_mw
+            q_low, q_high = entry.device_state_config.q_range_mvar
+            print(
+                f"    {entry.name} ({entry.type}) at {device.bus}: {low:g} to {high:g} MW,"
+                f" {q_low:g} to {q_high:g} Mvar"
+            )
+    return 0
+
+
+def _described(setup: Setup, grid: Grid) -> dict[str, Any]:
+    return {
+        "path": None if setup.path is None else str(setup.path),
+        "config": setup.config.model_dump(mode="json"),
+        "profiles": {
+            "columns": list(setup.profiles.names),
+            "step_s": setup.profiles.step_s,
+            "days": setup.profiles.n_days,
+            "train_days": setup.profiles.train_days.tolist(),
+            "test_days": setup.profiles.test_days.tolist(),
+        },
+        "buses": len(grid.buses),
+        "load_kw": {
+            area: round(sum(load.kw for load in grid.loads if load.area == area), 3)
+            for area in grid.areas
+        },
+        "devices": {d.device_id: {"bus": d.bus, "phases": d.phases} for d in grid.devices},
+    }
+
+
+def _check(name: str, as_json: bool) -> int:
+    problems = check_setup(name)
+    if problems:
+        return _fail(problems, "", as_json)
+    if as_json:
+        print(json.dumps({"ok": True, "problems": []}))
+    else:
+        print(f"{name}: no mistake found")
+    return 0
+
+
+def _fail(problems: Sequence[ConfigProblem], message: str, as_json: bool) -> int:
+    if as_json:
+        listed = [
+            {"source": p.source, "where": p.where, "value": repr(p.value), "expected": p.expected}
+            for p in problems
+        ]
+        print(json.dumps({"ok": False, "problems": listed or [{"expected": message}]}))
+    else:
+        print("\n".join(str(p) for p in problems) or message, file=sys.stderr)
+    return 1

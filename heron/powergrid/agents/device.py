@@ -1,0 +1,287 @@
+"""The base of all device agents: it proposes, the envelope decides."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import wraps
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from pydantic import ValidationError
+
+from heron.agents import FieldAgent
+from heron.core import FIELD_LEVEL, FieldAgentState, Policy
+from heron.errors import ConfigError
+from heron.policy.codec import ActionMapping, SetpointSpec
+from heron.powergrid.device_configs import CustomDeviceConfig, DeviceConfig
+from heron.powergrid.envelope import Admitted, DeviceLimits, EnvelopeResult, Refused, admit
+from heron.powergrid.features import ElectricalBasePh, PowerLimits, StatusBlock, StorageBlock
+from heron.powergrid.quantities import DeviceReading, Setpoint
+from heron.powergrid.setups.problems import problems_of
+from heron.protocols import Protocol
+from heron.scheduling import TickConfig
+
+FeatureT = TypeVar("FeatureT")
+Vector = NDArray[np.float64]
+
+DEFAULT_DT_S = 900.0
+
+
+class DeviceAgent(FieldAgent):
+    """One power device.
+
+    A new device overrides what is its own: `set_state` (its features), `set_action` (its action
+    space), `apply_action` or `setpoint_specs` (what an action means), `update_state` and
+    `update_cost_safety`. However it does so, what it leaves in its electrical feature or
+    proposes goes through the envelope, and ``setpoint`` is what passed.
+
+    Args:
+        agent_id: Unique name.
+        device_state_config: Its configuration: a mapping or a `DeviceConfig`.
+        kwargs: Passed to `FieldAgent`.
+
+    Attributes:
+        config_model: Model that checks ``device_state_config``.
+        config: The checked configuration, unless a subclass replaced it.
+        limits: Its envelope.
+        reading: What it showed last; None before the first.
+        setpoint: The set-point in force, after the envelope.
+        proposal: What was last proposed, before the envelope.
+        result: What the envelope last said.
+        dt_s: Plant seconds until the next set-point can come.
+        energy_value: What stored energy is worth, $/MWh; set by the coordinator.
+    """
+
+    config_model: ClassVar[type[DeviceConfig]] = CustomDeviceConfig
+    config: Any
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Lead an overridden `apply_action` through the envelope."""
+        super().__init_subclass__(**kwargs)
+        own = cls.__dict__.get("apply_action")
+        if own is not None:
+            cls.apply_action = _through_the_envelope(own)  # type: ignore[method-assign]
+
+    def __init__(
+        self,
+        agent_id: str,
+        policy: Policy | None = None,
+        protocol: Protocol | None = None,
+        device_state_config: Mapping[str, Any] | DeviceConfig | None = None,
+        *,
+        tick_config: TickConfig | None = None,
+        dt_s: float = DEFAULT_DT_S,
+        **kwargs: Any,
+    ) -> None:
+        own_config = self.__dict__.get("config")
+        checked = self._check(agent_id, device_state_config)
+        super().__init__(
+            agent_id=agent_id,
+            policy=policy,
+            protocol=protocol,
+            tick_config=tick_config,
+            config=checked,
+            **kwargs,
+        )
+        if own_config is not None:
+            self.config = own_config
+        self.device_config = checked
+        self.limits: DeviceLimits = checked.limits
+        self.dt_s = dt_s
+        self.energy_value = 0.0
+        self.reading: DeviceReading | None = None
+        self.result: EnvelopeResult | None = None
+        self.proposal = self.setpoint = self.safe_setpoint
+        self._specs: tuple[SetpointSpec, ...] | None = None
+        self._electrical: ElectricalBasePh | None = None
+        self._status: StatusBlock | None = None
+        self._storage: StorageBlock | None = None
+
+    @classmethod
+    def _check(cls, agent_id: str, config: Mapping[str, Any] | DeviceConfig | None) -> DeviceConfig:
+        if isinstance(config, DeviceConfig):
+            return config
+        try:
+            return cls.config_model.model_validate(dict(config or {}))
+        except ValidationError as error:
+            raise ConfigError(problems_of(error, agent_id)) from error
+
+    def complete(self) -> None:
+        """Find the features that readings fill."""
+        super().complete()
+        self._electrical = self.find_feature(ElectricalBasePh)
+        self._status = self.find_feature(StatusBlock)
+        self._storage = self.find_feature(StorageBlock)
+
+    def find_feature(self, kind: type[FeatureT]) -> FeatureT | None:
+        """Return the first feature of a class, or None."""
+        for feature in self.state.features:
+            if isinstance(feature, kind):
+                return feature
+        return None
+
+    # --- what a new device overrides ----------------------------------------------------
+
+    def set_state(self) -> None:
+        """Start an empty state; override it and append features."""
+        self.state = FieldAgentState(owner_id=self.agent_id, owner_level=FIELD_LEVEL)
+
+    def set_action(self) -> None:
+        """Declare one normalised number for each set-point."""
+        size = len(self.setpoint_specs())
+        self.action.set_specs(dim_c=size, range=(-np.ones(size), np.ones(size)))
+
+    def setpoint_specs(self) -> tuple[SetpointSpec, ...]:
+        """Return what each number of the action means, in order: active, then reactive power."""
+        if self._specs is None:
+            self._specs = self._make_specs()
+        return self._specs
+
+    p_mapping: ClassVar[str] = ActionMapping.LINEAR
+
+    def _make_specs(self) -> tuple[SetpointSpec, ...]:
+        limits = self.limits
+        specs = []
+        if limits.p_min_mw < limits.p_max_mw:
+            low, high = limits.p_min_mw, limits.p_max_mw
+            specs.append(SetpointSpec(self.agent_id, "p_mw", low, high, self.p_mapping))
+        if limits.q_min_mvar < limits.q_max_mvar:
+            low, high = limits.q_min_mvar, limits.q_max_mvar
+            specs.append(SetpointSpec(self.agent_id, "q_mvar", low, high, ActionMapping.CENTRED))
+        return tuple(specs)
+
+    def update_state(
+        self, reading: DeviceReading | None = None, dt: float | None = None, **kwargs: Any
+    ) -> None:
+        """Take feedback into the state.
+
+        Args:
+            reading: What the device shows.
+            dt: Hours that have passed; a device without a plant advances itself by them.
+            kwargs: For overrides.
+        """
+        if reading is not None:
+            self.take_reading(reading)
+        if dt is not None:
+            self.advance(dt)
+
+    def advance(self, dt: float) -> None:
+        """Let ``dt`` hours pass without a plant; what stores energy overrides it."""
+
+    def update_cost_safety(self) -> None:
+        """Cost of one step as the last reading shows it; no device is unsafe by itself."""
+        reading = self.reading
+        self.cost = 0.0
+        if reading is not None:
+            self.cost = self.device_config.cost_usd_per_h(reading) * self.dt_s / 3600.0
+        self.safety = 0.0
+
+    def respond_to_price(self, price: float) -> Vector:
+        """Return the action that serves the device's own interest at a price, $/MWh."""
+        return self.action_for(self._best_p_mw(price))
+
+    def _best_p_mw(self, price: float) -> float:
+        """Return the active power that pays at a price; as little as possible by default."""
+        return min(max(0.0, self.limits.p_min_mw), self.limits.p_max_mw)
+
+    # --- readings, proposals, the envelope ----------------------------------------------
+
+    @property
+    def safe_setpoint(self) -> Setpoint:
+        """What the device does when it hears nothing."""
+        return Setpoint(self.device_config.safe_p_mw, self.device_config.safe_q_mvar)
+
+    def take_reading(self, reading: DeviceReading) -> None:
+        """Fill the features from what the device shows."""
+        self.reading = reading
+        if (electrical := self._electrical) is not None:
+            electrical.p_MW = reading.p_mw
+            electrical.q_MVAr = reading.q_mvar
+            electrical.v_pu = reading.v_pu
+        if (status := self._status) is not None:
+            status.in_service = 1.0 if reading.connected else 0.0
+        if (storage := self._storage) is not None and reading.soc is not None:
+            storage.soc = reading.soc
+
+    def propose(self, action: ArrayLike) -> Setpoint:
+        """Return the set-point that a normalised action asks for.
+
+        Raises:
+            ValueError: The action has the wrong shape or is not finite.
+        """
+        x = self.checked_action(action)
+        p, q = self.setpoint.p_mw, self.setpoint.q_mvar
+        for spec, value in zip(self.setpoint_specs(), x.tolist(), strict=True):
+            if spec.quantity == "p_mw":
+                p = spec.decode(value)
+            elif spec.quantity == "q_mvar":
+                q = spec.decode(value)
+        return Setpoint(p, q)
+
+    def action_for(self, p_mw: float, q_mvar: float = 0.0) -> Vector:
+        """Return the action that asks for a power: the inverse of `propose`."""
+        wanted = {"p_mw": p_mw, "q_mvar": q_mvar}
+        return np.array([spec.encode(wanted[spec.quantity]) for spec in self.setpoint_specs()])
+
+    def admit(self, setpoint: Setpoint, dt_s: float | None = None) -> EnvelopeResult:
+        """Ask the envelope, on the latest reading; changes nothing.
+
+        Args:
+            setpoint: What is proposed.
+            dt_s: Plant seconds until the next set-point; the agent's own if not given.
+        """
+        seconds = self.dt_s if dt_s is None else dt_s
+        return admit(setpoint, self.limits, self.reading, self.setpoint, seconds)
+
+    def command(self, setpoint: Setpoint, dt_s: float | None = None) -> EnvelopeResult:
+        """Propose a set-point to the envelope and take over what it lets pass."""
+        result = self.admit(setpoint, dt_s)
+        self.proposal, self.result = setpoint, result
+        if not isinstance(result, Refused):
+            self.setpoint = result.applied
+        return result
+
+    def apply_action(self, action: ArrayLike) -> None:
+        """Propose what an action asks for; the envelope leaves ``setpoint``."""
+        self.command(self.propose(action))
+
+    def reset_agent(self, **kwargs: Any) -> None:
+        """Forget readings and set-points."""
+        self.reading = self.result = None
+        self.proposal = self.setpoint = self.safe_setpoint
+
+    @property
+    def was_limited(self) -> bool:
+        """Whether the envelope changed or refused the last proposal."""
+        return self.result is not None and not isinstance(self.result, Admitted)
+
+    def limits_feature(self) -> PowerLimits:
+        """Return its ranges as a feature, to append in `set_state`."""
+        limits = self.limits
+        return PowerLimits(
+            p_max_MW=limits.p_max_mw,
+            p_min_MW=limits.p_min_mw,
+            q_max_MVAr=limits.q_max_mvar,
+            q_min_MVAr=limits.q_min_mvar,
+        )
+
+    def electrical_feature(self) -> ElectricalBasePh:
+        """Return a terminal feature scaled by the rating, to append in `set_state`."""
+        limits = self.limits
+        rating = limits.s_max_mva or max(abs(limits.p_min_mw), abs(limits.p_max_mw))
+        return ElectricalBasePh(base_MVA=rating or 1.0)
+
+
+def _through_the_envelope(own: Callable[..., None]) -> Callable[..., None]:
+    """Let the envelope see what an overridden `apply_action` did to the electrical feature."""
+
+    @wraps(own)
+    def apply_action(self: DeviceAgent, action: ArrayLike, *args: Any, **kwargs: Any) -> None:
+        before = self.result
+        own(self, self.checked_action(action), *args, **kwargs)
+        electrical = self.find_feature(ElectricalBasePh)
+        if self.result is before and electrical is not None:
+            self.command(Setpoint(float(electrical.p_MW), float(electrical.q_MVAr)))
+
+    return apply_action

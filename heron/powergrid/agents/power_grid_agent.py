@@ -1,0 +1,205 @@
+"""The coordinator of a microgrid: it knows its meter, its devices and the DSO's signal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from heron.agents import Agent, CoordinatorAgent
+from heron.core import COORDINATOR_LEVEL, CoordinatorAgentState, Policy
+from heron.errors import StaleDataError
+from heron.powergrid.accounting import STORED_ENERGY_VALUE
+from heron.powergrid.agents.device import DEFAULT_DT_S, DeviceAgent
+from heron.powergrid.agents.registry import DEVICE_REGISTRY
+from heron.powergrid.agents.view import MicrogridView
+from heron.powergrid.device_configs import DeviceConfig, guide_spelling
+from heron.powergrid.features import (
+    BusVoltages,
+    LineFlows,
+    MarketSignal,
+    NetworkMetrics,
+    TimeOfDay,
+)
+from heron.powergrid.quantities import Setpoint
+from heron.powergrid.setups.models import DeviceEntry, MicrogridConfig
+from heron.protocols import Protocol, SetpointProtocol
+from heron.scheduling import TickConfig
+
+
+class GridAgent(CoordinatorAgent):
+    """A coordinator of power devices."""
+
+    @property
+    def devices(self) -> Mapping[str, DeviceAgent]:
+        """Its devices by id, in the order of the configuration."""
+        return cast("Mapping[str, DeviceAgent]", self.subordinates)
+
+    @property
+    def setpoints(self) -> dict[str, Setpoint]:
+        """What is in force at each device, after the envelope."""
+        return {name: device.setpoint for name, device in self.devices.items()}
+
+    @property
+    def proposals(self) -> dict[str, Setpoint]:
+        """What was last proposed to each device, before the envelope."""
+        return {name: device.proposal for name, device in self.devices.items()}
+
+    def update_cost_safety(self) -> None:
+        """Sum the devices' own costs and safety."""
+        self.cost = self.safety = 0.0
+        for device in self.devices.values():
+            device.update_cost_safety()
+            self.cost += device.cost
+            self.safety += device.safety
+
+
+class PowerGridAgent(GridAgent):
+    """A microgrid's coordinator.
+
+    Its action is its devices' actions, concatenated (`SetpointProtocol`), or whatever its
+    protocol declares. `update_from` is the only way into its features and its devices'.
+
+    Args:
+        net: Not needed; the plant holds the network. Kept for the guide's signature.
+        grid_config: The microgrid's part of a setup: a mapping or a `MicrogridConfig`.
+        protocol: How it coordinates; set-points if not given.
+        policy: Decides.
+        tick_config: Timing in event-driven mode.
+        forecast: Whether it uses the day-ahead prices.
+        dt_s: Plant seconds of a control interval.
+        kwargs: Passed to `CoordinatorAgent`.
+    """
+
+    def __init__(
+        self,
+        net: Any = None,
+        grid_config: Mapping[str, Any] | MicrogridConfig | None = None,
+        protocol: Protocol | None = None,
+        policy: Policy | None = None,
+        tick_config: TickConfig | None = None,
+        *,
+        forecast: bool = True,
+        dt_s: float = DEFAULT_DT_S,
+        **kwargs: Any,
+    ) -> None:
+        name, devices, rating_kva = _parts(grid_config)
+        self.net = net
+        self.grid_config = grid_config
+        self.forecast = forecast
+        self.dt_s = dt_s
+        self._rating_mva = rating_kva / 1000.0 if rating_kva else math.inf
+        super().__init__(
+            agent_id=name,
+            policy=policy,
+            protocol=protocol or SetpointProtocol(),
+            config={"agents": devices},
+            tick_config=tick_config,
+            **kwargs,
+        )
+
+    def set_state(self) -> None:
+        """Voltages, loading, balance, market and time."""
+        self.state = CoordinatorAgentState(owner_id=self.agent_id, owner_level=COORDINATOR_LEVEL)
+        self._voltages = BusVoltages()
+        self._flows = LineFlows()
+        self._metrics = NetworkMetrics()
+        self._market = MarketSignal(forecast=self.forecast)
+        self._clock = TimeOfDay()
+        self.state.features.extend(
+            [self._voltages, self._flows, self._metrics, self._market, self._clock]
+        )
+
+    def _build_subordinates(
+        self, configs: Sequence[Any], env_id: str | None, upstream_id: str | None
+    ) -> dict[str, Agent]:
+        """Build the device agents from their entries."""
+        devices: dict[str, Agent] = {}
+        for entry in configs:
+            kind, name, config = _device_parts(entry)
+            devices[name] = DEVICE_REGISTRY.find(kind)(
+                agent_id=name,
+                device_state_config=config,
+                env_id=env_id,
+                upstream_id=upstream_id or self.agent_id,
+                dt_s=self.dt_s,
+            )
+        return devices
+
+    def update_from(self, view: MicrogridView) -> None:
+        """Fill its own and its devices' features from what is known now.
+
+        Raises:
+            StaleDataError: The view lacks a device.
+        """
+        meter = view.meter
+        market = self._market
+        market.update(view.time_s, view.price_usd_per_mwh, view.day_ahead)
+        self._clock.update(view.time_s)
+        energy_value = STORED_ENERGY_VALUE * market.day_mean
+        v_min, v_max = meter.v_min_pu, meter.v_max_pu
+        voltages = [meter.v_pu]
+        injected = 0.0
+        for name, device in self.devices.items():
+            reading = view.devices.get(name)
+            if reading is None:
+                raise StaleDataError(f"{self.agent_id}: no reading of {name}")
+            device.take_reading(reading)
+            device.energy_value = energy_value
+            injected += reading.p_mw
+            voltages.append(reading.v_pu)
+            if reading.connected:
+                v_min = min(v_min, reading.v_min_pu)
+                v_max = max(v_max, reading.v_max_pu)
+        self._take_network(view, voltages, (v_min, v_max), injected)
+        self.time_s = view.time_s
+
+    def _take_network(
+        self,
+        view: MicrogridView,
+        voltages: list[float],
+        v_range: tuple[float, float],
+        injected_mw: float,
+    ) -> None:
+        meter = view.meter
+        self._voltages.v_min, self._voltages.v_max = v_range
+        self._voltages.vm_pu = np.array(voltages)
+        metrics = self._metrics
+        metrics.p_MW, metrics.q_MVAr = meter.p_mw, meter.q_mvar
+        metrics.load_MW = injected_mw - meter.p_mw
+        metrics.dv_min_pu, metrics.dv_max_pu = v_range[0] - 1.0, v_range[1] - 1.0
+        self._flows.max_loading = 100.0 * math.hypot(meter.p_mw, meter.q_mvar) / self._rating_mva
+
+    def apply_action(self, action: ArrayLike) -> None:
+        """Coordinate the devices; each passes its part through its envelope.
+
+        Raises:
+            ValueError: The action has the wrong shape or is not finite.
+        """
+        self.coordinate_subordinates(None, self.checked_action(action))
+
+
+def _parts(
+    grid_config: Mapping[str, Any] | MicrogridConfig | None,
+) -> tuple[str, Sequence[Any], float | None]:
+    """Return name, device entries and the connection's rating in kVA."""
+    if isinstance(grid_config, MicrogridConfig):
+        transformer = grid_config.transformer
+        rating = None if transformer is None else transformer.s_kva
+        return grid_config.name, grid_config.devices, rating
+    config = grid_config or {}
+    rating = (config.get("transformer") or {}).get("s_kva")
+    return str(config.get("name", "grid")), list(config.get("devices", [])), rating
+
+
+def _device_parts(entry: Any) -> tuple[str, str, Mapping[str, Any] | DeviceConfig]:
+    """Return type, name and configuration of one device entry."""
+    if isinstance(entry, DeviceEntry):
+        config = entry.device_state_config
+        agent_class = DEVICE_REGISTRY.find(entry.type)
+        fits = isinstance(config, agent_class.config_model)
+        return entry.type, entry.name, config if fits else guide_spelling(config)
+    return str(entry.get("type")), str(entry.get("name")), entry.get("device_state_config", {})

@@ -1,0 +1,333 @@
+"""The reference engine: pandapower on the balanced equivalent.
+
+Here, and nowhere else, signs turn into pandapower's: a device becomes a static generator, whose
+positive power generates, and a load's positive power consumes.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections import deque
+from typing import Any
+
+import numpy as np
+import pandapower as pp
+
+from heron.errors import PowerFlowDiverged
+from heron.powergrid.networks import Grid
+from simulator.engines.base import (
+    ComplexArray,
+    FloatArray,
+    GridState,
+    Injections,
+    IntArray,
+    Solution,
+)
+from simulator.engines.inputs import BEYOND, MAX_PASSES, input_fault
+from simulator.engines.positive_sequence import (
+    Bank,
+    bank_positions,
+    banks_of,
+    line_impedance,
+    member_taps,
+    source_voltage,
+    voltage_ratio,
+)
+
+FREQUENCY_HZ = 60.0
+TOLERANCE_MVA = 1e-7
+"""Nearly ideal switches and regulators leave a rounding error of about 1e-8."""
+MAX_ITERATIONS = 50
+"""Constant-current and constant-impedance loads slow Newton-Raphson down."""
+
+
+def pandapower_net(grid: Grid) -> Any:
+    """Return the positive-sequence equivalent as a pandapower net.
+
+    Tables are in the grid's order: buses, loads, static generators for the devices; transformers
+    first and then one for each bank of regulators.
+    """
+    net = pp.create_empty_network(name=grid.name, f_hz=FREQUENCY_HZ, sn_mva=1.0)
+    index = {b.name: k for k, b in enumerate(grid.buses)}
+    kv = {b.name: b.kv_ln * math.sqrt(3) for b in grid.buses}
+    for bus in grid.buses:
+        pp.create_bus(net, vn_kv=kv[bus.name], name=bus.name, zone=bus.area)
+    v = source_voltage(grid)
+    angle = math.degrees(math.atan2(v.imag, v.real))
+    pp.create_ext_grid(net, index[grid.source_bus], vm_pu=abs(v), va_degree=angle)
+    for line in grid.lines:
+        z, b_half = line_impedance(line)
+        pp.create_line_from_parameters(
+            net,
+            index[line.from_bus],
+            index[line.to_bus],
+            length_km=1.0,
+            r_ohm_per_km=z.real,
+            x_ohm_per_km=z.imag,
+            c_nf_per_km=2.0 * b_half / (2.0 * math.pi * FREQUENCY_HZ) * 1e9,
+            max_i_ka=1.0,
+            name=line.name,
+            in_service=line.closed,
+        )
+    for t in grid.transformers:
+        pp.create_transformer_from_parameters(
+            net,
+            index[t.from_bus],
+            index[t.to_bus],
+            sn_mva=t.kva / 1e3,
+            vn_hv_kv=t.kv_from,
+            vn_lv_kv=t.kv_to * t.tap,
+            vkr_percent=t.r_pct,
+            vk_percent=math.hypot(t.r_pct, t.x_pct),
+            pfe_kw=0.0,
+            i0_percent=0.0,
+            name=t.name,
+        )
+    for bank in banks_of(grid):
+        pp.create_transformer_from_parameters(
+            net,
+            index[bank.from_bus],
+            index[bank.to_bus],
+            sn_mva=3.0 * bank.phase_kva / 1e3,
+            vn_hv_kv=bank.kv_ln * math.sqrt(3),
+            vn_lv_kv=bank.kv_ln * math.sqrt(3),
+            vkr_percent=bank.r_pct,
+            vk_percent=math.hypot(bank.r_pct, bank.x_pct),
+            pfe_kw=0.0,
+            i0_percent=0.0,
+            tap_side="lv",
+            tap_neutral=0,
+            tap_min=-16,
+            tap_max=16,
+            tap_step_percent=0.625,
+            tap_pos=0,
+            tap_changer_type="Ratio",
+            name=f"{bank.from_bus} to {bank.to_bus}",
+        )
+    for capacitor in grid.capacitors:
+        pp.create_shunt(
+            net,
+            index[capacitor.bus],
+            q_mvar=-capacitor.kvar / 1e3,
+            vn_kv=capacitor.element_kv * math.sqrt(3),
+            name=capacitor.name,
+            in_service=capacitor.closed,
+        )
+    for load in grid.loads:
+        exponent = {"power": (0, 0), "current": (1, 1), "impedance": (2, 2), "cvr": (1, 2)}
+        p_exponent, q_exponent = exponent[load.model]
+        ratio = voltage_ratio(load, kv[load.bus] / math.sqrt(3))
+        pp.create_load(
+            net,
+            index[load.bus],
+            p_mw=load.kw / 1e3 * ratio**p_exponent,
+            q_mvar=load.kvar / 1e3 * ratio**q_exponent,
+            const_i_p_percent=100.0 * (p_exponent == 1),
+            const_z_p_percent=100.0 * (p_exponent == 2),
+            const_i_q_percent=100.0 * (q_exponent == 1),
+            const_z_q_percent=100.0 * (q_exponent == 2),
+            name=load.name,
+        )
+    for device in grid.devices:
+        pp.create_sgen(net, index[device.bus], p_mw=0.0, q_mvar=0.0, name=device.device_id)
+    return net
+
+
+class PandapowerEngine:
+    """Newton-Raphson by ``pandapower.runpp``; the reference for the balanced engines."""
+
+    def __init__(self, grid: Grid) -> None:
+        self._grid = grid
+        self._net = pandapower_net(grid)
+        self._banks = banks_of(grid)
+        self._nodes = tuple((b.name, "1") for b in grid.buses)
+        self._index = {b.name: k for k, b in enumerate(grid.buses)}
+        self._base_p = self._net.load.p_mw.to_numpy().copy()
+        self._base_q = self._net.load.q_mvar.to_numpy().copy()
+        self._n_transformers = len(grid.transformers)
+        self._heads = [
+            next(k for k, t in enumerate(grid.transformers) if t.name == m.transformer)
+            for m in grid.microgrids
+        ]
+        self._dead = ", ".join(grid.dead_consumers)
+
+    @property
+    def name(self) -> str:
+        """Name in configurations."""
+        return "pandapower"
+
+    @property
+    def grid(self) -> Grid:
+        """The network that it was built for."""
+        return self._grid
+
+    @property
+    def nodes(self) -> tuple[tuple[str, str], ...]:
+        """(bus, "1") of each entry of ``Solution.v_pu``: the positive sequence."""
+        return self._nodes
+
+    def initial_state(self) -> GridState:
+        """Return the state for a flat start with the grid's own tap positions."""
+        taps = np.array([r.tap for r in self._grid.regulators], np.int64)
+        return GridState(taps, np.empty(0, np.complex128))
+
+    def solve(
+        self, injections: Injections, state: GridState, *, move_taps: bool = True
+    ) -> Solution:
+        """Solve one instant, letting banks of regulators move unless ``move_taps`` is False.
+
+        Raises:
+            PowerFlowDiverged: No solution; also for NaN or infinite inputs, and for dead buses
+                that carry load.
+        """
+        if self._dead:
+            raise PowerFlowDiverged(f"no supply for {self._dead}")
+        fault = input_fault(self._grid, injections)
+        if fault:
+            raise PowerFlowDiverged(fault)
+        net = self._net
+        net.load["p_mw"] = self._base_p * injections.load_scale
+        net.load["q_mvar"] = self._base_q * injections.load_scale
+        net.sgen["p_mw"] = injections.p_mw
+        net.sgen["q_mvar"] = injections.q_mvar
+        before = bank_positions(self._banks, state.taps)
+        positions = before.copy()
+        v = state.v
+        moves = 0
+        for turn in range(MAX_PASSES + 1):
+            v = self._run(positions, v)
+            if not move_taps or turn == MAX_PASSES:
+                break
+            moved = self._regulate(positions, v)
+            moves += moved
+            if moved == 0:
+                break
+        return self._solution(
+            v, moves, member_taps(self._banks, before, positions, state.taps), injections
+        )
+
+    def _run(self, positions: IntArray, v: ComplexArray) -> ComplexArray:
+        net = self._net
+        net.trafo.loc[net.trafo.index[self._n_transformers :], "tap_pos"] = positions.astype(float)
+        starts = [v, self._carried(positions)] if len(v) else [self._carried(positions)]
+        for start in starts:
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    pp.runpp(
+                        net,
+                        init_vm_pu=np.abs(start),
+                        init_va_degree=np.degrees(np.angle(start)),
+                        max_iteration=MAX_ITERATIONS,
+                        tolerance_mva=TOLERANCE_MVA,
+                        lightsim2grid=False,
+                        numba=True,
+                    )
+            except pp.LoadflowNotConverged:
+                continue
+            angle = np.radians(net.res_bus.va_degree.to_numpy())
+            v_pu = net.res_bus.vm_pu.to_numpy() * np.exp(1j * angle)
+            result: ComplexArray = np.where(np.isnan(v_pu), 0.0, v_pu)
+            return result
+        raise PowerFlowDiverged(BEYOND)
+
+    def _carried(self, positions: IntArray) -> ComplexArray:
+        """Return a start with the tap ratios carried down from the source.
+
+        From 1 pu everywhere Newton-Raphson diverges on regulators, which are nearly ideal.
+        """
+        near: dict[int, list[tuple[int, float]]] = {k: [] for k in range(len(self._nodes))}
+
+        def connect(a: str, b: str, ratio: float) -> None:
+            near[self._index[a]].append((self._index[b], ratio))
+            near[self._index[b]].append((self._index[a], 1.0 / ratio))
+
+        for line in self._grid.lines:
+            if line.closed:
+                connect(line.from_bus, line.to_bus, 1.0)
+        for t in self._grid.transformers:
+            connect(t.from_bus, t.to_bus, t.tap)
+        for bank, position in zip(self._banks, positions, strict=True):
+            connect(bank.from_bus, bank.to_bus, 1.0 + 0.00625 * float(position))
+        start = np.zeros(len(self._nodes), np.complex128)
+        source = self._index[self._grid.source_bus]
+        start[source] = source_voltage(self._grid)
+        frontier = deque([source])
+        while frontier:
+            k = frontier.popleft()
+            for other, ratio in near[k]:
+                if start[other] == 0.0:
+                    start[other] = start[k] * ratio
+                    frontier.append(other)
+        start[start == 0.0] = 1.0
+        return start
+
+    def _regulate(self, positions: IntArray, v: ComplexArray) -> int:
+        moved = 0
+        for k, bank in enumerate(self._banks):
+            if bank.control is None:
+                continue
+            steps = self._wanted_steps(bank, v, int(positions[k]))
+            moved += abs(steps) * len(bank.members)
+            positions[k] += steps
+        return moved
+
+    def _wanted_steps(self, bank: Bank, v: ComplexArray, position: int) -> int:
+        """Return how far the line-drop compensator moves a bank, at most four steps."""
+        c = bank.control
+        assert c is not None
+        v_base = self._grid.bus_by_name[bank.to_bus].kv_ln * 1e3
+        ratio = 1.0 + 0.00625 * position
+        out = v[self._index[bank.to_bus]] * v_base
+        ohm = complex(bank.r_pct, bank.x_pct) / 100.0 * bank.kv_ln**2 * 1e3 / bank.phase_kva
+        current = (ratio * v[self._index[bank.from_bus]] * v_base - out) / (ohm * ratio**2)
+        seen = abs(out / c.pt_ratio - complex(c.r_v, c.x_v) * current / c.ct_primary_a)
+        excess = abs(c.v_set - seen) - c.bandwidth_v / 2.0
+        if excess <= 0.0:
+            return 0
+        steps = min(max(math.ceil(excess / 0.75), 1), 4)
+        wanted = position + (steps if c.v_set > seen else -steps)
+        return min(max(wanted, -16), 16) - position
+
+    def _solution(
+        self, v: ComplexArray, moves: int, taps: IntArray, injections: Injections
+    ) -> Solution:
+        net, grid = self._net, self._grid
+        trafo = net.res_trafo.iloc[: self._n_transformers]
+        heads = trafo.iloc[self._heads]
+        source_p = float(net.res_ext_grid.p_mw.sum())
+        return Solution(
+            v_pu=v,
+            source_p_mw=source_p,
+            source_q_mvar=float(net.res_ext_grid.q_mvar.sum()),
+            losses_mw=source_p + float(injections.p_mw.sum()) - float(net.res_load.p_mw.sum()),
+            device_v_pu=np.array(
+                [
+                    [abs(v[self._index[d.bus]]) if p in d.phases else math.nan for p in "abc"]
+                    for d in grid.devices
+                ]
+            ).reshape(len(grid.devices), 3),
+            pcc_p_mw=-heads.p_hv_mw.to_numpy(),
+            pcc_q_mvar=-heads.q_hv_mvar.to_numpy(),
+            pcc_v_pu=np.array(
+                [[abs(v[self._index[m.connection_bus]])] * 3 for m in grid.microgrids]
+            ).reshape(len(grid.microgrids), 3),
+            head_v_pu=np.full(3, abs(v[self._index[grid.source_bus]])),
+            loading_pct=self._loading(v),
+            iterations=int(net._ppc["iterations"]),
+            tap_moves=moves,
+            state=GridState(taps, v),
+        )
+
+    def _loading(self, v: ComplexArray) -> FloatArray:
+        """Return the loading by current, on the nominal (not tapped) rating."""
+        trafo = self._net.res_trafo.iloc[: self._n_transformers]
+        rated = [
+            (t.kva / 1e3 / math.sqrt(3) / t.kv_from, t.kva / 1e3 / math.sqrt(3) / t.kv_to)
+            for t in self._grid.transformers
+        ]
+        i_rated = np.array(rated).reshape(len(rated), 2)
+        i = np.stack([trafo.i_hv_ka.to_numpy(), trafo.i_lv_ka.to_numpy()], axis=1)
+        loading: FloatArray = 100.0 * np.max(i / i_rated, axis=1, initial=0.0)
+        return loading

@@ -1,0 +1,35 @@
+"""Engines by name."""
+
+from __future__ import annotations
+
+from heron.errors import ConfigError, ConfigProblem
+from heron.powergrid.networks import Grid
+from simulator.engines.base import Engine
+
+
+def available_engines() -> tuple[str, ...]:
+    """Return the names that `make_engine` takes."""
+    return ("threephase", "balanced", "pandapower")
+
+
+def make_engine(name: str, grid: Grid) -> Engine:
+    """Build an engine for a grid.
+
+    Raises:
+        ConfigError: No engine has this name.
+    """
+    if name == "threephase":
+        from simulator.engines.fixed_point import FixedPointEngine
+        from simulator.engines.nodal import threephase_model
+
+        return FixedPointEngine(name, grid, threephase_model(grid))
+    if name == "balanced":
+        from simulator.engines.fixed_point import BalancedEngine
+
+        return BalancedEngine(grid)
+    if name == "pandapower":
+        from simulator.engines.pandapower_engine import PandapowerEngine
+
+        return PandapowerEngine(grid)
+    expected = f"expected one of {', '.join(available_engines())}"
+    raise ConfigError([ConfigProblem("engine", name, expected)])

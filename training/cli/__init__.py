@@ -1,0 +1,1 @@
+"""The sub-commands ``heron train``, ``heron export`` and ``heron evaluate``."""

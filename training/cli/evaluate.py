@@ -1,0 +1,145 @@
+"""``heron evaluate``: compare policies on days that they were not trained on."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from heron.errors import ConfigError, ConfigProblem, HeronError
+
+BASELINES = ("none", "rule")
+
+COLUMNS = (
+    ("objective_usd", "$/day+pen", 10, 1),
+    ("cost_usd", "$/day", 8, 1),
+    ("safety", "pu node h", 10, 4),
+    ("days_with_violation", "viol days", 10, 2),
+    ("violation_node_hours", "node h", 8, 2),
+    ("losses_mwh", "loss MWh", 9, 2),
+    ("curtailed_mwh", "curt MWh", 9, 2),
+    ("cycles", "cycles", 7, 2),
+    ("tap_moves", "taps", 6, 0),
+    ("v_min_pu", "v min", 7, 4),
+    ("v_max_pu", "v max", 7, 4),
+)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="heron evaluate",
+        description="Compare policies, doing nothing and rules on held-out days.",
+    )
+    parser.add_argument(
+        "policy",
+        nargs="*",
+        help="a directory with one AGENT.onnx per microgrid, 'none' or 'rule'; "
+        "without any: the policies that ship with the setup",
+    )
+    parser.add_argument("--setup", default="ieee34_ieee13", help="name or path of the setup")
+    parser.add_argument("--days", default="test", help="'test', 'train', or numbers: 14,15,20-25")
+    parser.add_argument("--every", type=int, default=1, help="take every so many-th day only")
+    parser.add_argument("--engine", help="power-flow engine")
+    parser.add_argument("--penalty", type=float, help="$ per pu node hour of violation")
+    parser.add_argument("--out", type=Path, help="also write the JSON, day by day, here")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    return parser
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run the sub-command; return its exit code."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    args = _parser().parse_args(list(argv))
+    try:
+        result, per_day = _evaluate(args)
+    except HeronError as error:
+        print(f"heron evaluate: {error}", file=sys.stderr)
+        return 1
+    if args.out is not None:
+        args.out.write_text(json.dumps({**result, "per_day": per_day}, indent=1))
+    print(json.dumps(result) if args.json else _table(result))
+    return 0
+
+
+def _evaluate(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
+    from dataclasses import asdict
+
+    from training.envs import make_env
+    from training.evaluation.episodes import baseline, load_policies, mean_figures, run_days
+
+    overrides = {"engine": args.engine, "penalty": args.penalty}
+    env = make_env(args.setup, {k: v for k, v in overrides.items() if v is not None})
+    days = _days(args.days, env.setup.profiles)[:: max(1, args.every)]
+    names = list(dict.fromkeys([*BASELINES, *(args.policy or _shipped(env.setup.path))]))
+    means: dict[str, Any] = {}
+    per_day: dict[str, Any] = {}
+    for name in names:
+        if name in BASELINES:
+            policies: Mapping[str, Any] = baseline(name, env.setup, env.codecs)
+        else:
+            policies = load_policies(Path(name), env.codecs)
+        figures = run_days(env, policies, days)
+        means[name] = mean_figures(figures)
+        per_day[name] = [asdict(f) for f in figures]
+    gained = {
+        name: means["none"]["objective_usd"] - m["objective_usd"] for name, m in means.items()
+    }
+    for name, m in means.items():
+        m["gain_usd"] = gained[name]
+    config = env.setup.config
+    result = {
+        "setup": config.name,
+        "engine": config.engine,
+        "penalty": config.penalty,
+        "days": len(days),
+        "split": args.days,
+        "policies": means,
+    }
+    return result, per_day
+
+
+def _shipped(setup_path: Path | None) -> list[str]:
+    directory = None if setup_path is None else Path(setup_path)
+    if directory is not None and directory.is_file():
+        directory = directory.parent
+    if directory is None or not any((directory / "policies").glob("*.onnx")):
+        return []
+    return [str(directory / "policies")]
+
+
+def _days(text: str, profiles: Any) -> list[int]:
+    if text in ("test", "train"):
+        return [int(d) for d in (profiles.test_days if text == "test" else profiles.train_days)]
+    days: list[int] = []
+    try:
+        for part in text.split(","):
+            first, _, last = part.partition("-")
+            days += range(int(first), int(last or first) + 1)
+    except ValueError:
+        days = []
+    if not days or min(days) < 0 or max(days) >= profiles.n_days:
+        expected = f"'test', 'train', or days from 0 to {profiles.n_days - 1}: 14,15,20-25"
+        raise ConfigError([ConfigProblem("--days", text, expected)])
+    return days
+
+
+def _table(result: dict[str, Any]) -> str:
+    width = max(len(_short(name)) for name in result["policies"])
+    lines = [
+        f"{result['setup']}, {result['days']} days ({result['split']}), engine "
+        f"{result['engine']}, penalty {result['penalty']:g} $ per pu node hour",
+        " " * width + "".join(f"{title:>{w}}" for _, title, w, _ in COLUMNS),
+    ]
+    for name, m in result["policies"].items():
+        cells = "".join(f"{m[key]:{w}.{digits}f}" for key, _, w, digits in COLUMNS)
+        lines.append(f"{_short(name):<{width}}{cells}")
+    return "\n".join(lines)
+
+
+def _short(name: str) -> str:
+    path = Path(name)
+    return f"{path.parent.name}/{path.name}" if path.parent.name else name

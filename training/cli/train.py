@@ -1,0 +1,127 @@
+"""``heron train``: train policies on a setup."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from heron.errors import HeronError
+from training.options import TrainOptions, make_options, read_experiment
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="heron train",
+        description="Train policies on a setup.",
+        argument_default=argparse.SUPPRESS,
+    )
+    add = parser.add_argument
+    add("--config", type=Path, help="YAML file of options; the command line wins over it")
+    add("--setup", help="name or path of the setup")
+    add("--algorithm", choices=("ppo", "ippo", "mappo"))
+    add("--test", action="store_true", help="three short updates, to see that it runs")
+    add("--iterations", type=int, help="updates")
+    add("--max-seconds", type=float, help="end after this many wall seconds")
+    add("--num-workers", type=int, help="remote environment runners; 0 samples in-process")
+    add("--num-envs-per-worker", type=int)
+    add("--batched", action=argparse.BooleanOptionalAction, help="sample many scenarios at once")
+    add("--train-batch-size", type=int, help="joint steps an update")
+    add("--minibatch-size", type=int)
+    add("--epochs", type=int)
+    add("--lr", type=float)
+    add("--lr-end", type=float)
+    add("--gamma", type=float)
+    add("--lambda", dest="lambda_", type=float)
+    add("--hidden-dim", type=int, help="width of both layers")
+    add("--std", type=float, help="initial standard deviation of the actions")
+    add("--entropy", type=float)
+    add("--reward-scale", type=float)
+    add("--idle-baseline", action=argparse.BooleanOptionalAction)
+    add("--seed", type=int)
+    add("--no-cuda", action="store_true", help="accepted; this project trains on the CPU")
+    add("--penalty", type=float, help="$ per pu node hour of violation")
+    add("--share-reward", action=argparse.BooleanOptionalAction)
+    add("--visibility-level", choices=("system", "upper_level", "owner", "public"))
+    add("--protocol", choices=("setpoint", "price_signal", "p2p", "consensus"))
+    add("--independent-policies", action="store_true", help="one policy a microgrid")
+    add("--checkpoint-freq", type=int, help="updates between checkpoints")
+    add("--checkpoint-dir", type=Path, help="directory of the run")
+    add("--resume", action="store_true", help="go on from the newest checkpoint there")
+    add("--evaluate-freq", type=int, help="updates between evaluations")
+    add("--patience", type=int, help="stop after so many evaluations without a better one")
+    add("--engine", help="power-flow engine")
+    add("--address", help="Ray cluster")
+    add("--wandb", action="store_true", help="log to Weights & Biases")
+    add("--wandb-project")
+    add("--experiment-name")
+    add("--json", action="store_true", help="print one JSON object at the end")
+    return parser
+
+
+def options_from(argv: Sequence[str]) -> tuple[TrainOptions, bool]:
+    """Return the options of a command line, and whether it wants JSON.
+
+    Raises:
+        ConfigError: With every problem found.
+    """
+    given: dict[str, Any] = vars(_parser().parse_args(list(argv)))
+    as_json = bool(given.pop("json", False))
+    given.pop("no_cuda", None)
+    config: Path | None = given.pop("config", None)
+    values = {} if config is None else read_experiment(config)
+    if given.pop("test", False):
+        values |= {"iterations": 3, "train_batch_size": 192, "minibatch_size": 96, "epochs": 2}
+    if "hidden_dim" in given:
+        width = given.pop("hidden_dim")
+        values["hidden"] = (width, width)
+    return make_options({**values, **given}, "" if config is None else str(config)), as_json
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run the sub-command; return its exit code."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    try:
+        options, as_json = options_from(argv)
+        return _train(options, as_json)
+    except HeronError as error:
+        print(f"heron train: {error}", file=sys.stderr)
+        return 1
+
+
+def _train(options: TrainOptions, as_json: bool) -> int:
+    from training.trainer import Update, train
+
+    def show(update: Update) -> None:
+        evaluated = ""
+        if update.validation_usd is not None:
+            star = " *" if update.best else ""
+            evaluated = f"  validation {update.validation_usd:8.1f} $/day{star}"
+        print(
+            f"{update.iteration:5d}/{options.iterations}  {update.env_steps:9d} steps  "
+            f"{update.seconds:6.0f} s  {update.steps_per_s:6.0f} steps/s  "
+            f"return {update.episode_return:9.1f} ${evaluated}",
+            file=sys.stderr if as_json else sys.stdout,
+            flush=True,
+        )
+
+    outcome = train(options, show)
+    last = outcome.updates[-1] if outcome.updates else None
+    if as_json:
+        result = {
+            "directory": str(outcome.directory),
+            "checkpoint": str(outcome.checkpoint),
+            "stopped": outcome.stopped,
+            "iterations": last.iteration if last else 0,
+            "env_steps": last.env_steps if last else 0,
+            "episode_return": last.episode_return if last else None,
+        }
+        print(json.dumps(result))
+    else:
+        print(f"{outcome.stopped}: {outcome.checkpoint}")
+        print(f"next: heron export {outcome.directory}")
+    return 130 if outcome.stopped == "interrupted" else 0

@@ -1,0 +1,1 @@
+"""Evaluation of policies on days that they were not trained on."""
