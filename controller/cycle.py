@@ -15,38 +15,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Protocol, assert_never
 
+from controller.allocation import Allocator, Decided, Held, Outcome, Sequence
 from controller.fleet import Fleet, Missing, Readings
 from heron.errors import BrokerUnavailable, PolicyError
 from heron.messaging.bus import Bus
 from heron.messaging.topics import ALARM, COMMAND, DECISION, SIGNAL
-from heron.messaging.wire import Alarm, Command, Decision, PlantClock, SystemSignal
+from heron.messaging.wire import Alarm, Decision, PlantClock, SystemSignal
 from heron.powergrid.agents import MicrogridView
-from heron.powergrid.quantities import Setpoint
-from heron.powergrid.setups import Profiles
+from heron.powergrid.setups import Setup
 
 logger = logging.getLogger(__name__)
-
-LIVES = 3
-"""A command lives for this many control intervals."""
-
-
-@dataclass(frozen=True, slots=True)
-class Decided:
-    """A coordinator decided: its action in [-1, 1] and what it means for each device."""
-
-    action: tuple[float, ...]
-    setpoints: Mapping[str, Setpoint]
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """A coordinator did not decide, and why."""
-
-    why: str
 
 
 class Mind(Protocol):
@@ -76,40 +57,30 @@ class Mind(Protocol):
         ...
 
 
-class Sequence:
-    """Numbers that grow, also over a restart of the process: they start at the Unix time."""
-
-    def __init__(self, start: int | None = None) -> None:
-        self._last = int(time.time() * 1000) if start is None else start
-
-    def next(self) -> int:
-        """Return the next number."""
-        self._last += 1
-        return self._last
-
-
 class SystemCycle:
     """The DSO's part: price and limits for every coordinator, at each step of the plant."""
 
     def __init__(
-        self, bus: Bus, profiles: Profiles, price: str, coordinators: tuple[str, ...]
+        self, setup: Setup, bus: Bus, coordinators: tuple[str, ...], interval_s: float
     ) -> None:
+        self._config = setup.config
+        self._profiles = setup.profiles
         self._bus = bus
-        self._profiles = profiles
-        self._price = price
         self._coordinators = coordinators
+        self._interval_s = interval_s
         self._sequence = Sequence()
 
     async def run(self, clock: PlantClock) -> None:
         """Signal one step: the price of the control interval that starts now."""
-        price = self._profiles.mean(self._price, clock.time_s, clock.step_s)
-        day_ahead = self._profiles.day_ahead(clock.time_s)
+        column, now_s = self._config.price_profile, clock.time_s
+        price = self._profiles.mean(column, now_s, self._interval_s)
+        day_ahead = self._profiles.day_ahead(now_s, column) if self._config.forecast else ()
         for agent in self._coordinators:
             signal = SystemSignal(
                 agent=agent,
                 sequence=self._sequence.next(),
                 step=clock.step if clock.pace == "lockstep" else -1,
-                time_s=clock.time_s,
+                time_s=now_s,
                 price_usd_per_mwh=price,
                 day_ahead_usd_per_mwh=day_ahead,
             )
@@ -137,13 +108,12 @@ class CoordinatorCycle:
         self._mind = mind
         self._fleet = fleet
         self._bus = bus
-        self._ttl_s = LIVES * interval_s
         self._patience_s = patience_s
         self._now = now
-        self._sequence = Sequence()
+        self._allocator = Allocator(mind.agent_id, mind.policy_name, interval_s)
         self._held = ""
 
-    async def run(self, signal: SystemSignal) -> Decided | Held:
+    async def run(self, signal: SystemSignal) -> Outcome:
         """Do one cycle and return what came of it."""
         mind = self._mind
         if signal.step >= 0:
@@ -152,7 +122,7 @@ class CoordinatorCycle:
         readings = self._fleet.readings(mind.agent_id, mind.device_ids, signal.step)
         match readings:
             case Missing():
-                outcome: Decided | Held = Held(str(readings))
+                outcome: Outcome = Held(str(readings))
             case Readings():
                 outcome = self._decide(signal, readings)
             case _:
@@ -169,7 +139,7 @@ class CoordinatorCycle:
         except TimeoutError:
             logger.debug("telemetry_late agent=%s step=%d", self._mind.agent_id, step)
 
-    def _decide(self, signal: SystemSignal, readings: Readings) -> Decided | Held:
+    def _decide(self, signal: SystemSignal, readings: Readings) -> Outcome:
         view = MicrogridView(
             time_s=signal.time_s,
             meter=readings.meter,
@@ -182,26 +152,10 @@ class CoordinatorCycle:
         except PolicyError as error:
             return Held(f"policy: {error}")
 
-    async def _publish(
-        self, signal: SystemSignal, decided: Decided, decide_ms: float
-    ) -> Decided | Held:
+    async def _publish(self, signal: SystemSignal, decided: Decided, decide_ms: float) -> Outcome:
         mind = self._mind
-        commands = [
-            Command(
-                agent=device_id,
-                sequence=self._sequence.next(),
-                step=signal.step,
-                p_mw=setpoint.p_mw,
-                q_mvar=setpoint.q_mvar,
-                ttl_s=self._ttl_s,
-                issuer=mind.agent_id,
-                reason=mind.policy_name,
-                sent_s=time.time(),
-            )
-            for device_id, setpoint in decided.setpoints.items()
-        ]
         try:
-            for command in commands:
+            for command in self._allocator.commands(decided, signal):
                 await self._bus.publish(COMMAND, command, agent=command.agent)
         except BrokerUnavailable as error:
             return Held(str(error))
@@ -216,7 +170,7 @@ class CoordinatorCycle:
         await self._bus.publish(DECISION, decision, agent=mind.agent_id)
         return decided
 
-    async def _say_if_changed(self, outcome: Decided | Held) -> None:
+    async def _say_if_changed(self, outcome: Outcome) -> None:
         """Raise an alarm when deciding stops or its reason changes, clear it when it is back."""
         why = outcome.why if isinstance(outcome, Held) else ""
         if why == self._held:

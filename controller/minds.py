@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from controller.cycle import Decided
+from controller.allocation import Decided
 from heron.errors import ConfigError, ConfigProblem, PolicyError
 from heron.policy import OnnxPolicy, PolicyCodec, codec_of
 from heron.policy.baselines import IdlePolicy, RulePolicy
@@ -54,7 +54,7 @@ class PolicyMind:
     @property
     def device_ids(self) -> tuple[str, ...]:
         """Its devices."""
-        return tuple(self._agent.subordinates)
+        return tuple(self._agent.devices)
 
     @property
     def policy_name(self) -> str:
@@ -69,8 +69,8 @@ class PolicyMind:
         """
         self._agent.update_from(view)
         action = self._policy.act(self._codec.encode(self._agent))
-        self._agent.coordinate_subordinates(None, action)
-        proposals = {d: device.proposal for d, device in self._agent.subordinates.items()}
+        self._agent.apply_action(action)
+        proposals = self._agent.proposals
         for device_id, setpoint in proposals.items():
             if not np.isfinite([setpoint.p_mw, setpoint.q_mvar]).all():
                 raise PolicyError(f"{device_id}: the proposed set-point is {setpoint}")
@@ -85,7 +85,7 @@ def build_minds(setup: Setup, policies: Sequence[str] = ()) -> list[PolicyMind]:
         ManifestMismatch: A policy was made for another codec; the message says which field.
         PolicyError: A policy cannot be loaded.
     """
-    coordinators: Mapping[str, PowerGridAgent] = build_agents(setup).coordinators
+    coordinators: Mapping[str, PowerGridAgent] = build_agents(setup).microgrids
     sources = policy_sources(setup, policies, tuple(coordinators))
     minds = []
     for agent_id, agent in coordinators.items():

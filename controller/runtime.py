@@ -14,7 +14,8 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Literal
 
-from controller.cycle import CoordinatorCycle, Decided, Held, Mind, SystemCycle
+from controller.allocation import Decided, Held, Outcome
+from controller.cycle import CoordinatorCycle, Mind, SystemCycle
 from controller.fleet import Fleet
 from heron.messaging.bus import Bus, Subscription
 from heron.messaging.topics import CLOCK, SIGNAL, STATUS, TELEMETRY
@@ -64,17 +65,23 @@ class Tally:
     decided: dict[str, int] = field(default_factory=dict)
     held: dict[str, int] = field(default_factory=dict)
 
-    def count(self, agent: str, outcome: Decided | Held) -> None:
+    def count(self, agent: str, outcome: Outcome) -> None:
         """Add one cycle."""
         into = self.decided if isinstance(outcome, Decided) else self.held
         into[agent] = into.get(agent, 0) + 1
 
 
 class Beat:
-    """What makes a coordinator act: the newest signal of the DSO."""
+    """What makes a coordinator act: the newest signal of the DSO.
+
+    Attributes:
+        due: Set when there is something to do.
+        held: Whether it could not decide on this signal yet.
+    """
 
     def __init__(self) -> None:
         self.due = asyncio.Event()
+        self.held = False
         self._signal: SystemSignal | None = None
 
     @property
@@ -85,6 +92,7 @@ class Beat:
     def take(self, signal: SystemSignal) -> None:
         """Take a signal; the one before is forgotten."""
         self._signal = signal
+        self.held = False
         self.due.set()
 
     async def next(self) -> SystemSignal:
@@ -120,9 +128,7 @@ class ControllerRuntime:
         self._interval_s = setup.config.step_s if interval_s is None else interval_s
         self._dso = setup.config.dso_config.name
         self._minds = tuple(minds)
-        self._system = SystemCycle(
-            bus, setup.profiles, setup.config.price_profile, tuple(m.agent_id for m in minds)
-        )
+        self._system = SystemCycle(setup, bus, tuple(m.agent_id for m in minds), self._interval_s)
         self._cycles = {
             mind.agent_id: CoordinatorCycle(mind, self.fleet, bus, interval_s=self._interval_s)
             for mind in minds
@@ -174,11 +180,13 @@ class ControllerRuntime:
 
     async def _hear(self, telemetry: Subscription[Telemetry]) -> None:
         async for agent, message in telemetry:
-            if await self.fleet.hear(agent, message):
-                # An edge that repeats itself within a step has not heard the commands.
-                beat = self._beats.get(self._coordinator_of.get(agent, ""))
-                if beat is not None and beat.step == message.step:
-                    beat.due.set()
+            repeated = await self.fleet.hear(agent, message)
+            beat = self._beats.get(self._coordinator_of.get(agent, ""))
+            if beat is None:
+                continue
+            # An edge that repeats itself within a step has not heard the commands.
+            if beat.held or (repeated and beat.step == message.step):
+                beat.due.set()
 
     async def _take(self, signals: Subscription[SystemSignal]) -> None:
         async for agent, signal in signals:
@@ -205,4 +213,9 @@ class ControllerRuntime:
     async def _coordinate(self, agent: str) -> None:
         cycle, beat = self._cycles[agent], self._beats[agent]
         while True:
-            self.tally.count(agent, await cycle.run(await beat.next()))
+            signal = await beat.next()
+            outcome = await cycle.run(signal)
+            if not (beat.held and isinstance(outcome, Held)):
+                self.tally.count(agent, outcome)
+            # Without a common clock it tries again as soon as there is news.
+            beat.held = isinstance(outcome, Held) and signal.step < 0

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from heron.powergrid.networks import Grid
 from heron.powergrid.setups import Setup, device_profile_name, load_profile_names
-from simulator.physics import Advance, Ambient, DevicePhysics, PhysicsState, physics_class
+from simulator.physics import Ambient, DevicePhysics, PhysicsState, physics_class
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -23,7 +23,7 @@ INSTANT_S = 1e-3
 
 @dataclass(frozen=True, slots=True)
 class FleetAdvance:
-    """What all devices did in a step; every array is (..., n_devices).
+    """What all devices did in a step; every array is (..., n_devices) in the setup's order.
 
     Attributes:
         p_mw: Mean active power, positive = injects.
@@ -44,26 +44,28 @@ class FleetAdvance:
     states: tuple[PhysicsState, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _Group:
-    physics: DevicePhysics[Any]
-    at: IntArray
-    profiles: _Columns
-
-
 class _Columns:
     """Picks profile values for a list of consumers; 1 for those without a profile."""
 
     def __init__(self, names: Sequence[str | None], columns: Sequence[str]) -> None:
-        self.take = np.array([0 if n is None else columns.index(n) for n in names], dtype=np.int64)
-        self.constant = np.flatnonzero([n is None for n in names])
+        self._take = np.array([0 if n is None else columns.index(n) for n in names], dtype=np.int64)
+        self._constant = np.flatnonzero([n is None for n in names])
 
     def __call__(self, row: FloatArray) -> FloatArray:
         """Return (..., n_consumers) of (..., n_columns)."""
-        values = row.take(self.take, axis=-1)
-        if self.constant.size:
-            values[..., self.constant] = 1.0
+        values = row.take(self._take, axis=-1)
+        if self._constant.size:
+            values[..., self._constant] = 1.0
         return values
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Devices with the same physics; ``part`` is their place in the fleet's inner order."""
+
+    physics: DevicePhysics[Any]
+    part: slice
+    profiles: _Columns
 
 
 class Fleet:
@@ -80,12 +82,16 @@ class Fleet:
         for k, entry in enumerate(entries):
             kind = physics_class(type(entry.device_state_config))
             members.setdefault(kind, []).append(k)
+        self._inner = np.array([k for at in members.values() for k in at], dtype=np.int64)
+        self._outer = np.argsort(self._inner)
         self._groups: list[_Group] = []
+        start = 0
         for kind, at in members.items():
             configs = [entries[k].device_state_config for k in at]
             names = [device_profile_name(c, profiles) for c in configs]
-            columns = _Columns(names, profiles.names)
-            self._groups.append(_Group(kind(configs), np.array(at), columns))
+            part = slice(start, start + len(at))
+            self._groups.append(_Group(kind(configs), part, _Columns(names, profiles.names)))
+            start = part.stop
         self._load_columns = _Columns(_load_profiles(setup, grid), profiles.names)
         self.price_column = profiles.index(config.price_profile)
 
@@ -95,10 +101,9 @@ class Fleet:
 
     def idle(self) -> tuple[FloatArray, FloatArray]:
         """Return the set-points (MW, Mvar) of doing nothing, (n_devices,) each."""
-        p_mw, q_mvar = np.zeros(len(self.device_ids)), np.zeros(len(self.device_ids))
-        for group in self._groups:
-            p_mw[group.at], q_mvar[group.at] = group.physics.idle()
-        return p_mw, q_mvar
+        pairs = [group.physics.idle() for group in self._groups]
+        p_mw, q_mvar = (np.concatenate(values) for values in zip(*pairs, strict=True))
+        return p_mw[self._outer], q_mvar[self._outer]
 
     def at_reset(self, row: FloatArray, time_s: float | FloatArray) -> FleetAdvance:
         """Return idle devices at an instant, with the states that a reset gives them.
@@ -107,20 +112,19 @@ class Fleet:
             row: (..., n_columns) profiles at that instant.
             time_s: The instant; (n_scenarios, 1) for a batch.
         """
-        shape = (*row.shape[:-1], len(self.device_ids))
-        p_set, q_set = (np.broadcast_to(x, shape) for x in self.idle())
+        lead = row.shape[:-1]
+        p_set, q_set = (np.broadcast_to(x, (*lead, x.size)) for x in self.idle())
         states: tuple[PhysicsState, ...] = tuple(
             {
-                name: np.broadcast_to(values, (*row.shape[:-1], group.at.size)).copy()
+                name: np.broadcast_to(values, (*lead, group.physics.n)).copy()
                 for name, values in group.physics.initial_state().items()
             }
             for group in self._groups
         )
         done = self.advance(states, p_set, q_set, row, time_s, INSTANT_S)
-        for group, state in zip(self._groups, states, strict=True):
-            if group.physics.stores_energy:
-                done.soc[..., group.at] = state["soc"]
-        return replace(done, reasons=np.zeros_like(done.reasons), states=states)
+        return replace(
+            done, reasons=np.zeros_like(done.reasons), soc=self._soc(states, lead), states=states
+        )
 
     def advance(
         self,
@@ -141,28 +145,38 @@ class Fleet:
             time_s: Start of the step; (n_scenarios, 1) for a batch.
             dt_s: Above 0.
         """
-        shape = p_set_mw.shape
-        p_mw, q_mvar = np.empty(shape), np.empty(shape)
-        reasons = np.empty(shape, dtype=np.int64)
-        available_mw, soc = np.full(shape, np.nan), np.full(shape, np.nan)
-        connected = np.ones(shape, dtype=bool)
+        p_set, q_set = p_set_mw.take(self._inner, axis=-1), q_set_mvar.take(self._inner, axis=-1)
+        p_mw, q_mvar = np.empty(p_set.shape), np.empty(p_set.shape)
+        reasons = np.zeros(p_set.shape, dtype=np.int64)
+        available_mw = np.full(p_set.shape, np.nan)
+        connected = np.ones(p_set.shape, dtype=bool)
         new_states: list[PhysicsState] = []
         for group, state in zip(self._groups, states, strict=True):
-            at = group.at
+            part = (..., group.part)
             ambient = Ambient(time_s, dt_s, group.profiles(row))
-            done: Advance = group.physics.advance(
-                state, p_set_mw[..., at], q_set_mvar[..., at], ambient
-            )
-            p_mw[..., at], q_mvar[..., at] = done.p_mw, done.q_mvar
-            reasons[..., at] = done.reasons
+            done = group.physics.advance(state, p_set[part], q_set[part], ambient)
+            p_mw[part], q_mvar[part], reasons[part] = done.p_mw, done.q_mvar, done.reasons
             if done.available_mw is not None:
-                available_mw[..., at] = done.available_mw
-            if group.physics.stores_energy:
-                soc[..., at] = done.state["soc"]
+                available_mw[part] = done.available_mw
             if done.connected is not None:
-                connected[..., at] = done.connected
+                connected[part] = done.connected
             new_states.append(done.state)
-        return FleetAdvance(p_mw, q_mvar, reasons, available_mw, soc, connected, tuple(new_states))
+        return FleetAdvance(
+            p_mw.take(self._outer, axis=-1),
+            q_mvar.take(self._outer, axis=-1),
+            reasons.take(self._outer, axis=-1),
+            available_mw.take(self._outer, axis=-1),
+            self._soc(new_states, p_set.shape[:-1]),
+            connected.take(self._outer, axis=-1),
+            tuple(new_states),
+        )
+
+    def _soc(self, states: Sequence[PhysicsState], lead: tuple[int, ...]) -> FloatArray:
+        soc = np.full((*lead, len(self.device_ids)), np.nan)
+        for group, state in zip(self._groups, states, strict=True):
+            if group.physics.stores_energy:
+                soc[..., group.part] = state["soc"]
+        return soc.take(self._outer, axis=-1)
 
 
 def _load_profiles(setup: Setup, grid: Grid) -> list[str | None]:

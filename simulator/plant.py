@@ -124,13 +124,18 @@ class Plant:
         q_set = np.array([s.q_mvar for s in values])
         row = self.setup.profiles.means(old.time_s, dt_s)
         done = self._fleet.advance(old.physics, p_set, q_set, row, old.time_s, dt_s)
-        load_scale = self._fleet.load_scale(row)
+        scale = self._fleet.load_scale(row)
+        step = old.step + 1
         try:
-            solution = self.engine.solve(Injections(load_scale, done.p_mw, done.q_mvar), old.grid)
+            solution = self.engine.solve(
+                Injections(scale, done.p_mw, done.q_mvar), old.grid, dt_s=dt_s
+            )
         except PowerFlowDiverged as error:
-            raise PowerFlowDiverged(error.cause, step=old.step + 1) from error
+            raise PowerFlowDiverged(error.cause, step=step) from error
         time_s = old.time_s + dt_s
-        self._state = self._read(old.step + 1, time_s, dt_s, asked, row, done, load_scale, solution)
+        self._state = self._read(
+            done, solution, step=step, time_s=time_s, dt_s=dt_s, asked=asked, row=row, scale=scale
+        )
         return self._state.measurements
 
     def _check(
@@ -154,8 +159,8 @@ class Plant:
         """Settle the regulators on the idle devices."""
         row = self.setup.profiles.means(start_s, 0.0)
         now = self._fleet.at_reset(row, start_s)
-        load_scale = self._fleet.load_scale(row)
-        injections = Injections(load_scale, now.p_mw, now.q_mvar)
+        scale = self._fleet.load_scale(row)
+        injections = Injections(scale, now.p_mw, now.q_mvar)
         try:
             solution = self.engine.solve(injections, self.engine.initial_state())
             for _ in range(SETTLING_SOLVES):
@@ -169,18 +174,21 @@ class Plant:
             name: Setpoint(p, q)
             for name, p, q in zip(self._at, p_set.tolist(), q_set.tolist(), strict=True)
         }
-        return self._read(0, start_s, 0.0, asked, row, now, load_scale, solution)
+        return self._read(
+            now, solution, step=0, time_s=start_s, dt_s=0.0, asked=asked, row=row, scale=scale
+        )
 
     def _read(
         self,
+        done: FleetAdvance,
+        solution: Solution,
+        *,
         step: int,
         time_s: float,
         dt_s: float,
         asked: Mapping[str, Setpoint],
         row: FloatArray,
-        done: FleetAdvance,
-        load_scale: FloatArray,
-        solution: Solution,
+        scale: FloatArray,
     ) -> PlantState:
         clipped: tuple[Clip, ...] = ()
         if done.reasons.any():
@@ -201,7 +209,7 @@ class Plant:
             dt_s=dt_s,
             devices=device_readings(self._fleet.device_ids, done, solution),
             meters=meter_readings(self.grid, solution),
-            areas=self._areas.readings(solution, load_scale),
+            areas=self._areas.readings(solution, scale),
             price_usd_per_mwh=float(row[self._fleet.price_column]),
             losses_mw=solution.losses_mw,
             clipped=clipped,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isnan
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,7 @@ from simulator.engines.base import ComplexArray, Engine, Solution
 from simulator.fleet import FleetAdvance
 
 FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +27,27 @@ class AreaArrays:
     v_max_pu: FloatArray
     undervoltage_pu: FloatArray
     overvoltage_pu: FloatArray
-    violating_nodes: npt.NDArray[np.int64]
+    violating_nodes: FloatArray
     max_loading_pct: FloatArray
     overload_pu: FloatArray
     load_mw: FloatArray
+
+
+def _by_area(
+    owners: Sequence[str | None], areas: Sequence[str]
+) -> tuple[IntArray, IntArray, IntArray]:
+    """Sort items by area.
+
+    Returns:
+        The items' numbers area by area, where each area's items start among them, and the
+        numbers of the areas that have any.
+    """
+    members = [[k for k, owner in enumerate(owners) if owner == area] for area in areas]
+    some = [k for k, items in enumerate(members) if items]
+    sizes = [len(members[k]) for k in some]
+    starts = np.cumsum([0, *sizes])[:-1]
+    items = [k for items in members for k in items]
+    return np.array(items, dtype=np.int64), starts, np.array(some, dtype=np.int64)
 
 
 class AreaMonitor:
@@ -43,19 +62,14 @@ class AreaMonitor:
         self.areas = grid.areas
         self._low, self._high = config.v_limits_pu
         buses = [grid.bus_by_name[bus] for bus, _ in engine.nodes]
-        by_area = [
-            [k for k, bus in enumerate(buses) if bus.monitored and bus.area == area]
-            for area in grid.areas
-        ]
-        self._nodes = np.array([k for nodes in by_area for k in nodes], dtype=np.int64)
-        sizes = [len(nodes) for nodes in by_area]
-        self._starts = np.cumsum([0, *sizes[:-1]])
-        self._branches = [
-            np.array([k for k, b in enumerate(grid.branches) if b.area == area], dtype=np.int64)
-            for area in grid.areas
-        ]
+        self._nodes, self._starts, _ = _by_area(
+            [bus.area if bus.monitored else None for bus in buses], grid.areas
+        )
+        self._branches, self._branch_starts, self._rated = _by_area(
+            [branch.area for branch in grid.branches], grid.areas
+        )
         self._nominal_mw = np.array(
-            [[x.kw / 1e3 if x.area == area else 0.0 for x in grid.loads] for area in grid.areas]
+            [[x.kw / 1e3 if x.area == area else 0.0 for area in grid.areas] for x in grid.loads]
         )
 
     def arrays(
@@ -69,27 +83,32 @@ class AreaMonitor:
             load_scale: (..., n_loads) in the grid's order.
         """
         v = np.abs(v_pu.take(self._nodes, axis=-1))
-        under = np.maximum(self._low - v, 0.0)
-        over = np.maximum(v - self._high, 0.0)
-        shape = (*v.shape[:-1], len(self.areas))
-        worst, overload = np.zeros(shape), np.zeros(shape)
-        for k, branches in enumerate(self._branches):
-            if branches.size:
-                loading = loading_pct.take(branches, axis=-1)
-                worst[..., k] = loading.max(axis=-1)
-                overload[..., k] = np.maximum(loading / 100.0 - 1.0, 0.0).sum(axis=-1)
-        starts = self._starts
-        outside = ((under > 0.0) | (over > 0.0)).astype(np.int64)
+        v_min = np.minimum.reduceat(v, self._starts, axis=-1)
+        v_max = np.maximum.reduceat(v, self._starts, axis=-1)
+        under, over, outside = np.zeros(v_min.shape), np.zeros(v_min.shape), np.zeros(v_min.shape)
+        if v_min.min() < self._low or v_max.max() > self._high:
+            below = np.maximum(self._low - v, 0.0)
+            above = np.maximum(v - self._high, 0.0)
+            under = np.add.reduceat(below, self._starts, axis=-1)
+            over = np.add.reduceat(above, self._starts, axis=-1)
+            outside = np.add.reduceat(below + above > 0.0, self._starts, axis=-1, dtype=float)
+        worst, overload = self._loading(loading_pct)
         return AreaArrays(
-            v_min_pu=np.minimum.reduceat(v, starts, axis=-1),
-            v_max_pu=np.maximum.reduceat(v, starts, axis=-1),
-            undervoltage_pu=np.add.reduceat(under, starts, axis=-1),
-            overvoltage_pu=np.add.reduceat(over, starts, axis=-1),
-            violating_nodes=np.add.reduceat(outside, starts, axis=-1),
-            max_loading_pct=worst,
-            overload_pu=overload,
-            load_mw=load_scale @ self._nominal_mw.T,
+            v_min, v_max, under, over, outside, worst, overload, load_scale @ self._nominal_mw
         )
+
+    def _loading(self, loading_pct: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return the worst loading, and the overload, of each area's rated branches."""
+        shape = (*loading_pct.shape[:-1], len(self.areas))
+        worst, overload = np.zeros(shape), np.zeros(shape)
+        if not self._branches.size:
+            return worst, overload
+        loading = loading_pct.take(self._branches, axis=-1)
+        worst[..., self._rated] = np.maximum.reduceat(loading, self._branch_starts, axis=-1)
+        if worst.max() > 100.0:
+            over = np.maximum(loading / 100.0 - 1.0, 0.0)
+            overload[..., self._rated] = np.add.reduceat(over, self._branch_starts, axis=-1)
+        return worst, overload
 
     def readings(self, solution: Solution, load_scale: FloatArray) -> dict[str, AreaReading]:
         """Return the truth about each area after one solve."""
@@ -106,12 +125,17 @@ class AreaMonitor:
             a.load_mw.tolist(),
             strict=True,
         )
-        return {area: AreaReading(*values) for area, *values in rows}
+        return {
+            area: AreaReading(low, high, under, over, int(nodes), loading, overload, load)
+            for area, low, high, under, over, nodes, loading, overload, load in rows
+        }
 
 
 def _voltages(phases: Sequence[float]) -> tuple[float, float, float]:
     """Return mean, lowest and highest of the phases that are there (not NaN)."""
-    present = [v for v in phases if v == v]
+    if not isnan(sum(phases)):
+        return sum(phases) / len(phases), min(phases), max(phases)
+    present = [v for v in phases if not isnan(v)]
     return sum(present) / len(present), min(present), max(present)
 
 
@@ -131,9 +155,14 @@ def device_readings(
     )
     return {
         name: DeviceReading(
-            p, q, *_voltages(v), None if soc != soc else soc, None if av != av else av, connected
+            p,
+            q,
+            *_voltages(v),
+            None if isnan(soc) else soc,
+            None if isnan(available) else available,
+            connected,
         )
-        for name, p, q, v, soc, av, connected in rows
+        for name, p, q, v, soc, available, connected in rows
     }
 
 

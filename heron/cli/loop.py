@@ -47,7 +47,7 @@ class LoopPlan:
         folder: Takes the logs and the edge's report.
         steps: Steps to run; None: until stopped.
         min_step_s: Wall seconds that a step takes at least; 0 for as fast as it goes.
-        start_s: Plant time at the start.
+        start: Plant time at the start, as `heron simulate` takes it.
         port: Modbus port; None takes a free one.
         broker: URL; None starts the embedded one.
         record: File for every message.
@@ -59,7 +59,7 @@ class LoopPlan:
     steps: int | None = None
     min_step_s: float = 0.0
     seed: int = 0
-    start_s: float = 0.0
+    start: str = "auto"
     policy: str | None = None
     port: int | None = None
     broker: str | None = None
@@ -216,8 +216,8 @@ class LoopRunner:
         common = ["--setup", plan.setup, "--broker", url, "--site", plan.site]
         simulate = [
             *("simulate", *common, "--host", LOOPBACK, "--port", str(port)),
-            *("--pace", "lockstep", "--wait-for", EDGE),
-            *("--seed", str(plan.seed), "--start", str(plan.start_s)),
+            *("--pace", "lockstep", "--wait-for", EDGE, "--exit-when-finished", "--verbose"),
+            *("--seed", str(plan.seed), "--start", plan.start),
         ]
         if plan.steps is not None:
             simulate += ["--steps", str(plan.steps)]

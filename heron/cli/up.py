@@ -47,7 +47,7 @@ def run(argv: Sequence[str]) -> int:
         steps=options.steps,
         min_step_s=_min_step_s(options.pace, setup.config.step_s),
         seed=options.seed,
-        start_s=options.start,
+        start=options.start,
         policy="none" if options.no_policy else options.policy,
         port=options.port,
         broker=options.broker,
@@ -115,7 +115,7 @@ def _report(
             "setup": plan.setup,
             "pace": pace,
             "seed": plan.seed,
-            "start_s": plan.start_s,
+            "start": plan.start,
             "steps_asked": plan.steps,
             "outcome": result.outcome if failure is None else "failed",
             "error": None if failure is None else str(failure),
@@ -216,7 +216,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--policy", metavar="P", help="policy file or directory, none, or rule")
     add("--no-policy", action="store_true", help="the same as --policy none")
     add("--seed", type=int, default=0)
-    add("--start", type=float, default=0.0, metavar="S", help="plant time at the start, seconds")
+    add(
+        "--start",
+        default="auto",
+        metavar="WHEN",
+        help="plant time at the start: seconds, day:N, test:N, train:N, or auto, the first test day",
+    )
     add("--port", type=_port, help="Modbus port of the simulator (default: a free one)")
     add("--broker", metavar="URL", help="mqtt://host:port (default: the embedded broker)")
     add("--site", default="site", help="name of the site in the topics (default %(default)s)")

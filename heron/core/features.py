@@ -140,7 +140,9 @@ def check_fields(feature: FeatureProvider, values: Mapping[str, Any]) -> None:
     unknown = [
         name
         for name in values
-        if name.startswith("_") or name in ("visibility", "feature_name") or not _is_field(feature, name)
+        if name.startswith("_")
+        or name in ("visibility", "feature_name")
+        or not _is_field(feature, name)
     ]
     if unknown:
         raise ValueError(

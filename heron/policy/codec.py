@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, Literal, Protocol, Self, runtime_checkable
@@ -91,7 +92,7 @@ class SetpointSpec:
         Raises:
             PolicyError: ``x`` is not finite, or the mapping is unknown.
         """
-        if not np.isfinite(x):
+        if not math.isfinite(x):
             raise PolicyError(f"{self.path}: the action is {x}")
         x = min(1.0, max(-1.0, float(x)))
         match self.mapping:
@@ -168,6 +169,11 @@ class PolicyCodec:
         return len(self.fields)
 
     @property
+    def scale(self) -> npt.NDArray[np.float64]:
+        """(obs_dim,) what each value is divided by."""
+        return self._scale
+
+    @property
     def act_dim(self) -> int:
         """Length of the action."""
         return len(self.setpoints)
@@ -194,16 +200,31 @@ class PolicyCodec:
         Raises:
             ManifestMismatch: The agent lacks a feature of the codec, or it has other fields.
         """
-        out = np.empty(self.obs_dim, dtype=np.float64)
-        owners = {agent.agent_id: agent, **agent.subordinates}
-        for owner, name, where, fields in self._groups:
-            values = np.asarray(_find(owners, owner, name).vector(), dtype=np.float64)
-            if values.shape != (len(fields),):
-                raise ManifestMismatch(
-                    f"{owner}.{name} has {values.size} fields, the codec {len(fields)}"
-                )
-            out[where] = values
+        values: list[float] = []
+        for read in self._readers(agent):
+            values += read()
+        if len(values) != len(self.fields):
+            raise ManifestMismatch(self._wrong_size(agent))
+        out = np.array(values, dtype=np.float64)
         return (out / self._scale).astype(np.float32)
+
+    def _readers(self, agent: Any) -> list[Callable[[], Sequence[float]]]:
+        """Return what reads each feature in turn; found once an agent and kept with it."""
+        kept = agent.__dict__.get("_codec_readers")
+        if kept is not None and kept[0] is self and all(o.state is s for o, s in kept[1]):
+            readers: list[Callable[[], Sequence[float]]] = kept[2]
+            return readers
+        owners = {agent.agent_id: agent, **agent.subordinates}
+        readers = [_reader(_find(owners, owner, name)) for owner, name, _, _ in self._groups]
+        agent._codec_readers = (self, [(o, o.state) for o in owners.values()], readers)
+        return readers
+
+    def _wrong_size(self, agent: Any) -> str:
+        """Say which feature has not as many numbers as the codec knows."""
+        for (owner, name, _, fields), read in zip(self._groups, self._readers(agent), strict=True):
+            if len(read()) != len(fields):
+                return f"{owner}.{name} has {len(read())} fields, the codec {len(fields)}"
+        return f"{agent.agent_id}: not {self.obs_dim} fields"
 
     def differences(self, other: PolicyCodec) -> list[str]:
         """Return what differs, one line each; empty when the codecs are the same."""
@@ -318,6 +339,14 @@ def _group(
         names = tuple(f.field for f in fields[start:i])
         yield here.agent, here.feature, slice(start, i), names
         start = i
+
+
+def _reader(feature: FeatureProvider) -> Callable[[], Sequence[float]]:
+    """Return what reads a feature as plain numbers: its ``values``, if it has that."""
+    values: Callable[[], Sequence[float]] | None = getattr(feature, "values", None)
+    if callable(values):
+        return values
+    return lambda: feature.vector().tolist()
 
 
 def _find(owners: Mapping[str, Any], owner: str, name: str) -> FeatureProvider:

@@ -181,14 +181,6 @@ class GeneratorConfig(DeviceConfig):
         running = self.cost_usd_per_h(after) * dt_s / 3600.0
         return running + self.startup_cost_usd if started else running
 
-    @model_validator(mode="after")
-    def _limits_do_not_cross(self) -> Self:
-        if self.p_min_mw >= self.p_max_mw:
-            raise ValueError(f"p_min_MW {self.p_min_mw} must be below p_max_MW {self.p_max_mw}")
-        if self.q_min_mvar > self.q_max_mvar:
-            raise ValueError(f"q_min_MVAr {self.q_min_mvar} is above q_max_MVAr {self.q_max_mvar}")
-        return self
-
 
 class StorageConfig(DeviceConfig):
     """A battery. ``p_max_mw`` discharges, ``p_min_mw`` (negative) charges."""

@@ -6,7 +6,8 @@ its inputs and of the `GridState` passed in, so a failed solve leaves everything
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -41,12 +42,16 @@ class GridState:
 
     Attributes:
         taps: (n_regulators,) tap positions, -16 to 16.
-        v: (n_nodes,) complex voltages for a warm start, in the engine's own order; empty for
-            a flat start.
+        v: Complex voltages for a warm start, in the engine's own order; empty for a flat start.
+        capacitors: (n_capacitors,) 1 = switched in; empty for as the grid says.
+        waited_s: How long each control has been out of its band, in the engine's own order;
+            empty for not at all.
     """
 
     taps: IntArray
     v: ComplexArray
+    capacitors: IntArray = field(default_factory=lambda: np.empty(0, np.int64))
+    waited_s: FloatArray = field(default_factory=lambda: np.empty(0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +73,7 @@ class Solution:
         iterations: Iterations of the last inner solve.
         tap_moves: Regulator steps taken.
         state: To be passed to the next solve.
+        capacitor_switchings: How often capacitors were switched.
     """
 
     v_pu: ComplexArray
@@ -83,6 +89,7 @@ class Solution:
     iterations: int
     tap_moves: int
     state: GridState
+    capacitor_switchings: int = 0
 
 
 class Engine(Protocol):
@@ -93,7 +100,7 @@ class Engine(Protocol):
 
     @property
     def name(self) -> str:
-        """Name in configurations: ``pandapower``, ``threephase`` or ``lightsim2grid``."""
+        """Name in configurations: one of `simulator.engines.available_engines`."""
         ...
 
     @property
@@ -111,9 +118,20 @@ class Engine(Protocol):
         ...
 
     def solve(
-        self, injections: Injections, state: GridState, *, move_taps: bool = True
+        self,
+        injections: Injections,
+        state: GridState,
+        *,
+        move_taps: bool = True,
+        dt_s: float = math.inf,
     ) -> Solution:
-        """Solve one instant, letting regulators move unless ``move_taps`` is False.
+        """Solve one instant.
+
+        Args:
+            injections: What loads and devices do.
+            state: From `initial_state` or an earlier solution.
+            move_taps: Let the controls of regulators and capacitors act.
+            dt_s: Length of the step, against which the controls' delays count.
 
         Raises:
             PowerFlowDiverged: No solution; also for NaN or infinite inputs, and for islands

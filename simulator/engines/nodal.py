@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from heron.powergrid.networks import (
+    CapacitorControl,
     Grid,
     Line,
     Load,
@@ -68,6 +69,36 @@ class RegulatorPhase:
 
 
 @dataclass(slots=True)
+class RegulatorMeasure:
+    """What a regulator's control sees.
+
+    Attributes:
+        control: None for a fixed tap.
+        v_base: Base voltage of its output, V.
+        members: Regulators that it moves together.
+    """
+
+    control: RegulatorControl | None
+    v_base: float
+    members: int = 1
+
+
+@dataclass(slots=True)
+class CapacitorMeasure:
+    """What a capacitor's control sees.
+
+    Attributes:
+        control: None for a fixed one.
+        v_base: Base voltage of its bus, V.
+        measured: Three nodes whose mean it measures; one that it lacks is another one twice.
+    """
+
+    control: CapacitorControl | None
+    v_base: float
+    measured: tuple[int, int, int]
+
+
+@dataclass(slots=True)
 class Terminal:
     """A connection point of a branch.
 
@@ -95,7 +126,9 @@ class NodalModel:
         loads: Elements of the loads.
         devices: Elements of the devices; ``s_mva`` is the share of the device's power.
         regulators: Phases of the regulators.
-        controls: Control and base voltage at the output (V) of each regulator that owns phases.
+        regulator_controls: Control of each regulator that owns phases.
+        capacitors: Elements of the capacitors, per unit of "switched in".
+        capacitor_controls: Control of each capacitor.
         branch_terminals: Terminals of each rated branch, both sides.
         pcc_terminals: Terminals of each microgrid's transformer on the feeder's side.
         device_nodes: Nodes of each device for the phases a, b, c; `GROUND` where it has none.
@@ -110,7 +143,9 @@ class NodalModel:
     loads: list[Shunt] = field(default_factory=list)
     devices: list[Shunt] = field(default_factory=list)
     regulators: list[RegulatorPhase] = field(default_factory=list)
-    controls: list[tuple[RegulatorControl | None, float]] = field(default_factory=list)
+    regulator_controls: list[RegulatorMeasure] = field(default_factory=list)
+    capacitors: list[Shunt] = field(default_factory=list)
+    capacitor_controls: list[CapacitorMeasure] = field(default_factory=list)
     branch_terminals: list[list[Terminal]] = field(default_factory=list)
     pcc_terminals: list[list[Terminal]] = field(default_factory=list)
     device_nodes: list[tuple[int, int, int]] = field(default_factory=list)
@@ -138,16 +173,26 @@ def threephase_model(grid: Grid) -> NodalModel:
         if line.closed:
             ends = [(b, p) for b in (line.from_bus, line.to_bus) for p in line.phases]
             model.stamp([index[e] for e in ends], pi_section(line) * kv[line.from_bus] ** 2)
-    for capacitor in grid.capacitors:
-        y = 1j * capacitor.kvar / len(capacitor.phases) / 1e3
-        y *= (kv[capacitor.bus] / capacitor.element_kv) ** 2
-        if capacitor.closed:
-            for p in capacitor.phases:
-                node = index[capacitor.bus, p]
-                model.triplets.append((node, node, y))
+    for owner, capacitor in enumerate(grid.capacitors):
+        n = len(capacitor.phases)
+        ids = [index[capacitor.bus, p] for p in capacitor.phases]
+        ratio = kv[capacitor.bus] / capacitor.element_kv
+        s = -1j * capacitor.kvar / n / 1e3
+        model.capacitors += [
+            Shunt(k, GROUND, s, LOAD_MODELS["impedance"], ratio, owner) for k in ids
+        ]
+        model.capacitor_controls.append(
+            CapacitorMeasure(
+                capacitor.control,
+                kv[capacitor.bus] * 1e3,
+                (ids[0], ids[1 % n], ids[2 % n]) if n != 2 else (ids[0], ids[1], ids[0]),
+            )
+        )
     for owner, regulator in enumerate(grid.regulators):
         y = regulator_admittance(regulator, kv[regulator.from_bus])
-        model.controls.append((regulator.control, kv[regulator.to_bus] * 1e3))
+        model.regulator_controls.append(
+            RegulatorMeasure(regulator.control, kv[regulator.to_bus] * 1e3)
+        )
         for p in regulator.phases:
             i, j = index[regulator.from_bus, p], index[regulator.to_bus, p]
             model.regulators.append(RegulatorPhase(i, j, y, owner))
@@ -241,5 +286,5 @@ def transformer_admittance(t: Transformer, kv_from: float, kv_to: float) -> Comp
             turns[k, 3 + k], turns[k, 3 + other] = kv_to, -kv_to
     result: ComplexArray = y * (turns.T @ turns)
     if t.connection == "delta-delta":
-        result -= np.diag(np.full(6, 0.5e-6j * t.kva / 3e3))
+        result[np.diag_indices(6)] -= 0.5e-6j * t.kva / 3e3
     return result

@@ -15,7 +15,7 @@ import numpy as np
 import pandapower as pp
 
 from heron.errors import PowerFlowDiverged
-from heron.powergrid.networks import Grid
+from heron.powergrid.networks import MAX_TAP, TAP_STEP, Grid
 from simulator.engines.base import (
     ComplexArray,
     FloatArray,
@@ -98,9 +98,9 @@ def pandapower_net(grid: Grid) -> Any:
             i0_percent=0.0,
             tap_side="lv",
             tap_neutral=0,
-            tap_min=-16,
-            tap_max=16,
-            tap_step_percent=0.625,
+            tap_min=-MAX_TAP,
+            tap_max=MAX_TAP,
+            tap_step_percent=100.0 * TAP_STEP,
             tap_pos=0,
             tap_changer_type="Ratio",
             name=f"{bank.from_bus} to {bank.to_bus}",
@@ -173,9 +173,14 @@ class PandapowerEngine:
         return GridState(taps, np.empty(0, np.complex128))
 
     def solve(
-        self, injections: Injections, state: GridState, *, move_taps: bool = True
+        self,
+        injections: Injections,
+        state: GridState,
+        *,
+        move_taps: bool = True,
+        dt_s: float = math.inf,
     ) -> Solution:
-        """Solve one instant, letting banks of regulators move unless ``move_taps`` is False.
+        """Solve one instant; see `simulator.engines.base.Engine.solve`.
 
         Raises:
             PowerFlowDiverged: No solution; also for NaN or infinite inputs, and for dead buses
@@ -249,7 +254,7 @@ class PandapowerEngine:
         for t in self._grid.transformers:
             connect(t.from_bus, t.to_bus, t.tap)
         for bank, position in zip(self._banks, positions, strict=True):
-            connect(bank.from_bus, bank.to_bus, 1.0 + 0.00625 * float(position))
+            connect(bank.from_bus, bank.to_bus, 1.0 + TAP_STEP * float(position))
         start = np.zeros(len(self._nodes), np.complex128)
         source = self._index[self._grid.source_bus]
         start[source] = source_voltage(self._grid)
@@ -278,7 +283,7 @@ class PandapowerEngine:
         c = bank.control
         assert c is not None
         v_base = self._grid.bus_by_name[bank.to_bus].kv_ln * 1e3
-        ratio = 1.0 + 0.00625 * position
+        ratio = 1.0 + TAP_STEP * position
         out = v[self._index[bank.to_bus]] * v_base
         ohm = complex(bank.r_pct, bank.x_pct) / 100.0 * bank.kv_ln**2 * 1e3 / bank.phase_kva
         current = (ratio * v[self._index[bank.from_bus]] * v_base - out) / (ohm * ratio**2)
@@ -288,7 +293,8 @@ class PandapowerEngine:
             return 0
         steps = min(max(math.ceil(excess / 0.75), 1), 4)
         wanted = position + (steps if c.v_set > seen else -steps)
-        return min(max(wanted, -16), 16) - position
+        limited: int = min(max(wanted, -MAX_TAP), MAX_TAP)
+        return limited - position
 
     def _solution(
         self, v: ComplexArray, moves: int, taps: IntArray, injections: Injections

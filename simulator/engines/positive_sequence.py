@@ -17,11 +17,13 @@ import numpy as np
 
 from heron.powergrid.networks import Grid, Line, Load
 from heron.powergrid.networks.controls import RegulatorControl
-from simulator.engines.base import IntArray
+from simulator.engines.base import ComplexArray, IntArray
 from simulator.engines.nodal import (
     GROUND,
     LOAD_MODELS,
+    CapacitorMeasure,
     NodalModel,
+    RegulatorMeasure,
     RegulatorPhase,
     Shunt,
     Terminal,
@@ -79,18 +81,26 @@ def banks_of(grid: Grid) -> tuple[Bank, ...]:
 
 
 def bank_positions(banks: Sequence[Bank], taps: IntArray) -> IntArray:
-    """Return each bank's position: the mean of its taps, to the nearest step."""
-    return np.array([round(float(np.mean(taps[list(b.members)]))) for b in banks], np.int64)
+    """Return each bank's position: the mean of its taps, to the nearest step.
+
+    Args:
+        banks: The banks.
+        taps: (..., n_regulators) positions.
+    """
+    positions = np.empty((*taps.shape[:-1], len(banks)), np.int64)
+    for k, bank in enumerate(banks):
+        positions[..., k] = np.rint(taps[..., bank.members].mean(axis=-1))
+    return positions
 
 
 def member_taps(
     banks: Sequence[Bank], before: IntArray, after: IntArray, taps: IntArray
 ) -> IntArray:
-    """Return the taps of all regulators after their banks moved."""
+    """Return the taps of all regulators after their banks moved; arrays as (..., n)."""
     result = taps.copy()
-    for bank, old, new in zip(banks, before, after, strict=True):
-        if old != new:
-            result[list(bank.members)] = new
+    for k, bank in enumerate(banks):
+        moved = (before[..., k] != after[..., k])[..., None]
+        result[..., bank.members] = np.where(moved, after[..., k, None], taps[..., bank.members])
     return result
 
 
@@ -134,23 +144,30 @@ def balanced_model(grid: Grid) -> NodalModel:
             model.stamp(
                 [index[line.from_bus], index[line.to_bus]], np.array([[end, -y], [-y, end]])
             )
-    for capacitor in grid.capacitors:
-        if capacitor.closed:
-            node = index[capacitor.bus]
-            ratio = kv[capacitor.bus] / capacitor.element_kv
-            model.triplets.append((node, node, 1j * capacitor.kvar / 3e3 * ratio**2))
+    for owner, capacitor in enumerate(grid.capacitors):
+        node = index[capacitor.bus]
+        ratio = kv[capacitor.bus] / capacitor.element_kv
+        reactive = -1j * capacitor.kvar / 3e3
+        model.capacitors.append(
+            Shunt(node, GROUND, reactive, LOAD_MODELS["impedance"], ratio, owner)
+        )
+        model.capacitor_controls.append(
+            CapacitorMeasure(capacitor.control, kv[capacitor.bus] * 1e3, (node, node, node))
+        )
     for owner, bank in enumerate(banks_of(grid)):
         ohm = bank.kv_ln**2 * 1e3 / bank.phase_kva
         y = kv[bank.from_bus] ** 2 / (complex(bank.r_pct, bank.x_pct) / 100.0 * ohm)
         model.regulators.append(RegulatorPhase(index[bank.from_bus], index[bank.to_bus], y, owner))
-        model.controls.append((bank.control, kv[bank.to_bus] * 1e3))
+        model.regulator_controls.append(
+            RegulatorMeasure(bank.control, kv[bank.to_bus] * 1e3, len(bank.members))
+        )
     head_terminals: dict[str, list[Terminal]] = {}
     for t in grid.transformers:
         ids = [index[t.from_bus], index[t.to_bus]]
         ratio = t.kv_to * t.tap / t.kv_from
         turns = np.array([[-ratio * kv[t.from_bus], kv[t.to_bus]]]) * math.sqrt(3) / t.kv_to
         impedance = complex(t.r_pct, t.x_pct) / 100.0 / (t.kva / 3e3) * t.tap**2
-        y_matrix = turns.T @ turns / impedance
+        y_matrix: ComplexArray = turns.T @ turns / impedance
         model.stamp(ids, y_matrix)
         rated = [
             t.kva / 3e3 * kv[t.from_bus] * math.sqrt(3) / t.kv_from,

@@ -19,10 +19,9 @@ def make_engine(name: str, grid: Grid) -> Engine:
         ConfigError: No engine has this name.
     """
     if name == "threephase":
-        from simulator.engines.fixed_point import FixedPointEngine
-        from simulator.engines.nodal import threephase_model
+        from simulator.engines.fixed_point import ThreePhaseEngine
 
-        return FixedPointEngine(name, grid, threephase_model(grid))
+        return ThreePhaseEngine(grid)
     if name == "balanced":
         from simulator.engines.fixed_point import BalancedEngine
 

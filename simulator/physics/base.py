@@ -23,6 +23,8 @@ from heron.powergrid.quantities import ClipReason
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
+Reasons = IntArray | int
+"""(..., n_devices) sums of `BIT`, or 0 where no device has any."""
 PhysicsState = Mapping[str, FloatArray]
 """(..., n_devices) arrays by name. ``soc`` is shown in the readings; ``p_mw`` is the power at
 the end of the step, from which a ramp starts."""
@@ -65,7 +67,7 @@ class Advance:
         p_mw: Mean active power over the step.
         q_mvar: Mean reactive power over the step.
         state: At the end of the step.
-        reasons: Sum of the `BIT` of each reason for which a set-point was changed.
+        reasons: Sums of the `BIT` of each reason for which a set-point was changed.
         available_mw: What the device would inject if it were left alone; None where that
             means nothing.
         connected: Whether it is connected at the end of the step; None for always.
@@ -74,7 +76,7 @@ class Advance:
     p_mw: FloatArray
     q_mvar: FloatArray
     state: PhysicsState
-    reasons: IntArray
+    reasons: Reasons
     available_mw: FloatArray | None = None
     connected: BoolArray | None = None
 
@@ -99,6 +101,9 @@ class DevicePhysics(ABC, Generic[ConfigT]):
         )
         ratings = [c.s_max_mva for c in configs]
         self.s_max = np.array([np.inf if s is None else s for s in ratings], dtype=float)
+        self._s_squared = self.s_max * self.s_max
+        self._p_low = np.maximum(self.p_min, -self.s_max)
+        self._p_high = np.minimum(self.p_max, self.s_max)
         ramps = [c.ramp_mw_per_min for c in configs]
         self.ramp_mw_per_s = np.array([np.inf if r is None else r / 60.0 for r in ramps])
         self.has_ramps = any(r is not None for r in ramps)
@@ -125,27 +130,36 @@ class DevicePhysics(ABC, Generic[ConfigT]):
             ambient: Time, length and profiles of the step.
         """
 
-    def within_p_limits(self, p_set_mw: FloatArray) -> tuple[FloatArray, IntArray]:
-        """Clip to the active range, then to the rating."""
-        p_mw = np.minimum(np.maximum(p_set_mw, self.p_min), self.p_max)
-        reasons = (np.abs(p_mw - p_set_mw) > TOLERANCE) * BIT[ClipReason.POWER_LIMIT]
-        rated = np.minimum(np.maximum(p_mw, -self.s_max), self.s_max)
-        return rated, reasons | ((rated != p_mw) * BIT[ClipReason.APPARENT_POWER])
+    def within_p_limits(self, p_set_mw: FloatArray) -> tuple[FloatArray, Reasons]:
+        """Clip to the active range and to the rating."""
+        p_mw = np.minimum(np.maximum(p_set_mw, self._p_low), self._p_high)
+        if (p_mw == p_set_mw).all():
+            return p_mw, 0
+        beyond_range = (p_set_mw > self.p_max + TOLERANCE) | (p_set_mw < self.p_min - TOLERANCE)
+        beyond_rating = np.abs(p_mw - np.clip(p_set_mw, self.p_min, self.p_max)) > TOLERANCE
+        return p_mw, (beyond_range * BIT[ClipReason.POWER_LIMIT]) | (
+            beyond_rating * BIT[ClipReason.APPARENT_POWER]
+        )
 
     def within_q_limits(
         self, p_mw: FloatArray, q_set_mvar: FloatArray
-    ) -> tuple[FloatArray, IntArray]:
+    ) -> tuple[FloatArray, Reasons]:
         """Clip reactive power to its range and to what the rating leaves beside ``p_mw``."""
         q_mvar = np.minimum(np.maximum(q_set_mvar, self.q_min), self.q_max)
-        reasons = (np.abs(q_mvar - q_set_mvar) > TOLERANCE) * BIT[ClipReason.POWER_LIMIT]
-        room = np.sqrt(np.maximum(self.s_max * self.s_max - p_mw * p_mw, 0.0))
+        room_squared = self._s_squared - p_mw * p_mw
+        if ((q_mvar == q_set_mvar) & (q_mvar * q_mvar <= room_squared)).all():
+            return q_mvar, 0
+        room = np.sqrt(np.maximum(room_squared, 0.0))
         inside = np.minimum(np.maximum(q_mvar, -room), room)
-        over = np.abs(inside - q_mvar) > TOLERANCE
-        return inside, reasons | (over * BIT[ClipReason.APPARENT_POWER])
+        beyond_range = np.abs(q_mvar - q_set_mvar) > TOLERANCE
+        beyond_rating = np.abs(inside - q_mvar) > TOLERANCE
+        return inside, (beyond_range * BIT[ClipReason.POWER_LIMIT]) | (
+            beyond_rating * BIT[ClipReason.APPARENT_POWER]
+        )
 
     def ramp(
         self, p_start_mw: FloatArray, target_mw: FloatArray, dt_s: float | FloatArray
-    ) -> tuple[FloatArray, FloatArray, IntArray]:
+    ) -> tuple[FloatArray, FloatArray, Reasons]:
         """Move towards a target at the ramp rate.
 
         Returns:
@@ -153,7 +167,7 @@ class DevicePhysics(ABC, Generic[ConfigT]):
             reached. The mean is exact, so energy does not depend on how time is cut.
         """
         if not self.has_ramps:
-            return target_mw, target_mw, np.zeros(target_mw.shape, dtype=np.int64)
+            return target_mw, target_mw, 0
         change = target_mw - p_start_mw
         needed_s = np.abs(change) / self.ramp_mw_per_s
         moving_s = np.minimum(needed_s, dt_s)

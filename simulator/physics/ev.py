@@ -89,9 +89,8 @@ class EVChargerPhysics(DevicePhysics[EVChargerConfig]):
         gives_mw = energy_mwh * self.discharge_efficiency / some_h
         takes_mw = (self.capacity_mwh - energy_mwh) / (self.charge_efficiency * some_h)
         p_mw = np.minimum(np.maximum(asked_mw, -takes_mw), gives_mw)
-        keeps = np.ones(self.n)
         after_mwh = stored_after(
-            energy_mwh, p_mw, self.charge_efficiency, self.discharge_efficiency, keeps, hours
+            energy_mwh, p_mw, self.charge_efficiency, self.discharge_efficiency, 1.0, hours
         )
         after = np.minimum(np.maximum(after_mwh / self.capacity_mwh, 0.0), 1.0)
         return np.asarray(p_mw * hours), np.asarray(after)

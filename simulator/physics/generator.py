@@ -49,7 +49,7 @@ class GeneratorPhysics(DevicePhysics[GeneratorConfig]):
     ) -> Advance:
         """Carry out set-points; see `DevicePhysics.advance`."""
         if self.has_commitment:
-            return self._advance_committed(state, p_set_mw, q_set_mvar, ambient)
+            return self._advance_committed(state, p_set_mw, q_set_mvar, ambient.dt_s)
         target_mw, limits = self.within_p_limits(p_set_mw)
         p_mw, end_mw, ramp = self.ramp(state["p_mw"], target_mw, ambient.dt_s)
         q_mvar, reactive = self.within_q_limits(p_mw, q_set_mvar)
@@ -57,9 +57,8 @@ class GeneratorPhysics(DevicePhysics[GeneratorConfig]):
         return Advance(p_mw, q_mvar, new, limits | ramp | reactive)
 
     def _advance_committed(
-        self, state: PhysicsState, p_set_mw: FloatArray, q_set_mvar: FloatArray, ambient: Ambient
+        self, state: PhysicsState, p_set_mw: FloatArray, q_set_mvar: FloatArray, dt_s: float
     ) -> Advance:
-        dt_s = ambient.dt_s
         wanted = ~self.committed | (p_set_mw >= 0.5 * self.p_min)
         on = state["on"] > 0.5
         wait_s = np.where(

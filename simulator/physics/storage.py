@@ -16,6 +16,7 @@ from simulator.physics.base import (
     DevicePhysics,
     FloatArray,
     PhysicsState,
+    Reasons,
 )
 
 
@@ -24,8 +25,8 @@ def stored_after(
     p_mw: FloatArray,
     charge_efficiency: FloatArray,
     discharge_efficiency: FloatArray,
-    keeps: FloatArray,
-    effective_h: FloatArray,
+    keeps: FloatArray | float,
+    effective_h: FloatArray | float,
 ) -> FloatArray:
     """Return the energy stored after a step at constant power.
 
@@ -89,7 +90,11 @@ class StoragePhysics(DevicePhysics[StorageConfig]):
         p_mw = np.minimum(
             np.maximum(asked_mw, -np.maximum(takes_mw, 0.0)), np.maximum(gives_mw, 0.0)
         )
-        full_or_empty = np.abs(p_mw - asked_mw) > TOLERANCE
+        cut: Reasons = 0
+        if not (p_mw == asked_mw).all():
+            full_or_empty = np.abs(p_mw - asked_mw) > TOLERANCE
+            cut = full_or_empty * BIT[ClipReason.STATE_OF_CHARGE]
+            end_mw = np.where(full_or_empty, p_mw, end_mw)
         q_mvar, reactive = self.within_q_limits(p_mw, q_set_mvar)
         after_mwh = stored_after(
             energy_mwh, p_mw, self.charge_efficiency, self.discharge_efficiency, keeps, effective_h
@@ -97,16 +102,12 @@ class StoragePhysics(DevicePhysics[StorageConfig]):
         # Rounding must not leave the window by a bit.
         after_mwh = np.minimum(after_mwh, self.e_max_mwh)
         after_mwh = np.maximum(after_mwh, np.minimum(kept_mwh, self.e_min_mwh))
-        new = {
-            "p_mw": np.where(full_or_empty, p_mw, end_mw) if self.has_ramps else p_mw,
-            "soc": after_mwh / self.capacity_mwh,
-        }
-        reasons = limits | ramp | reactive | (full_or_empty * BIT[ClipReason.STATE_OF_CHARGE])
-        return Advance(p_mw, q_mvar, new, reasons)
+        new = {"p_mw": end_mw, "soc": after_mwh / self.capacity_mwh}
+        return Advance(p_mw, q_mvar, new, limits | ramp | reactive | cut)
 
-    def _decay(self, hours: float) -> tuple[FloatArray, FloatArray]:
+    def _decay(self, hours: float) -> tuple[FloatArray | float, FloatArray | float]:
         if not self.has_decay:
-            return np.ones(self.n), np.full(self.n, hours)
+            return 1.0, hours
         keeps = np.exp(-self.decay_per_h * hours)
         none = self.decay_per_h == 0.0
         effective_h = -np.expm1(-self.decay_per_h * hours) / np.where(none, 1.0, self.decay_per_h)

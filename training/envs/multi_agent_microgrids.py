@@ -37,9 +37,7 @@ class MultiAgentMicrogrids(NetworkedGridEnv):
         self.dso.update_from(time_s, measurements.meters["head"], price, day_ahead)
         for name, agent in self.agent_dict.items():
             meter = measurements.meters[name]
-            agent.update_from(
-                MicrogridView(time_s, meter, measurements.devices, price, day_ahead)
-            )
+            agent.update_from(MicrogridView(time_s, meter, measurements.devices, price, day_ahead))
 
 
 def make_env(setup: str, overrides: dict[str, Any]) -> MultiAgentMicrogrids:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from typing import Any, ClassVar, TypeVar
 
@@ -210,9 +210,11 @@ class DeviceAgent(FieldAgent):
         Raises:
             ValueError: The action has the wrong shape or is not finite.
         """
-        x = self.checked_action(action)
+        return self._decode(self.checked_action(action).tolist())
+
+    def _decode(self, values: Sequence[float]) -> Setpoint:
         p, q = self.setpoint.p_mw, self.setpoint.q_mvar
-        for spec, value in zip(self.setpoint_specs(), x.tolist(), strict=True):
+        for spec, value in zip(self.setpoint_specs(), values, strict=True):
             if spec.quantity == "p_mw":
                 p = spec.decode(value)
             elif spec.quantity == "q_mvar":
@@ -245,6 +247,10 @@ class DeviceAgent(FieldAgent):
     def apply_action(self, action: ArrayLike) -> None:
         """Propose what an action asks for; the envelope leaves ``setpoint``."""
         self.command(self.propose(action))
+
+    def apply_values(self, values: Sequence[float]) -> None:
+        """Apply an action of finite plain numbers that has the right length."""
+        self.command(self._decode(values))
 
     def reset_agent(self, **kwargs: Any) -> None:
         """Forget readings and set-points."""

@@ -50,7 +50,7 @@ class DSOAgent(SystemAgent):
             agent_id=agent_id,
             policy=policy,
             protocol=protocol,
-            config={"agents": list(microgrids)},
+            config={"coordinators": list(microgrids)},
             **kwargs,
         )
 
@@ -111,11 +111,3 @@ class DSOAgent(SystemAgent):
         self._market.update(time_s, price_usd_per_mwh, day_ahead)
         self._clock.update(time_s)
         self.time_s = time_s
-
-    def update_cost_safety(self) -> None:
-        """Sum the microgrids' own costs and safety."""
-        self.cost = self.safety = 0.0
-        for microgrid in self.microgrids.values():
-            microgrid.update_cost_safety()
-            self.cost += microgrid.cost
-            self.safety += microgrid.safety

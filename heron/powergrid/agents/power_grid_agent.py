@@ -11,12 +11,12 @@ from numpy.typing import ArrayLike
 
 from heron.agents import Agent, CoordinatorAgent
 from heron.core import COORDINATOR_LEVEL, CoordinatorAgentState, Policy
-from heron.errors import StaleDataError
+from heron.errors import ConfigError, ConfigProblem, StaleDataError
 from heron.powergrid.accounting import STORED_ENERGY_VALUE
 from heron.powergrid.agents.device import DEFAULT_DT_S, DeviceAgent
 from heron.powergrid.agents.registry import DEVICE_REGISTRY
 from heron.powergrid.agents.view import MicrogridView
-from heron.powergrid.device_configs import DeviceConfig, guide_spelling
+from heron.powergrid.device_configs import guide_spelling
 from heron.powergrid.features import (
     BusVoltages,
     LineFlows,
@@ -47,14 +47,6 @@ class GridAgent(CoordinatorAgent):
     def proposals(self) -> dict[str, Setpoint]:
         """What was last proposed to each device, before the envelope."""
         return {name: device.proposal for name, device in self.devices.items()}
-
-    def update_cost_safety(self) -> None:
-        """Sum the devices' own costs and safety."""
-        self.cost = self.safety = 0.0
-        for device in self.devices.values():
-            device.update_cost_safety()
-            self.cost += device.cost
-            self.safety += device.safety
 
 
 class PowerGridAgent(GridAgent):
@@ -120,6 +112,9 @@ class PowerGridAgent(GridAgent):
         devices: dict[str, Agent] = {}
         for entry in configs:
             kind, name, config = _device_parts(entry)
+            if name in devices:
+                where = f"{self.agent_id}.devices"
+                raise ConfigError([ConfigProblem(where, name, "a name that is used once")])
             devices[name] = DEVICE_REGISTRY.find(kind)(
                 agent_id=name,
                 device_state_config=config,
@@ -173,13 +168,34 @@ class PowerGridAgent(GridAgent):
         metrics.dv_min_pu, metrics.dv_max_pu = v_range[0] - 1.0, v_range[1] - 1.0
         self._flows.max_loading = 100.0 * math.hypot(meter.p_mw, meter.q_mvar) / self._rating_mva
 
+    def complete(self) -> None:
+        """Build everything and find which devices take set-points straight."""
+        super().complete()
+        devices = list(self.devices.values())
+        ends = np.cumsum([device.action_size for device in devices]).tolist()
+        starts = [0, *ends[:-1]]
+        straight = all(type(d).apply_action is DeviceAgent.apply_action for d in devices)
+        self._straight = list(zip(devices, starts, ends, strict=True)) if straight else None
+
     def apply_action(self, action: ArrayLike) -> None:
-        """Coordinate the devices; each passes its part through its envelope.
+        """Carry out an action now.
+
+        With set-points and devices that decode them themselves, this is what the protocol does,
+        without its messages.
 
         Raises:
-            ValueError: The action has the wrong shape or is not finite.
+            ValueError: It has the wrong shape or is not finite; no device is told anything.
         """
-        self.coordinate_subordinates(None, self.checked_action(action))
+        if self._straight is None or type(self.protocol) is not SetpointProtocol:
+            super().apply_action(action)
+            return
+        vector = np.asarray(action, dtype=np.float64)
+        values = vector.tolist()
+        if vector.shape != (self.action.dim_c,) or not math.isfinite(sum(values)):
+            vector = self.checked_action(action)
+        self.action.c = vector
+        for device, start, end in self._straight:
+            device.apply_values(values[start:end])
 
 
 def _parts(
@@ -195,11 +211,8 @@ def _parts(
     return str(config.get("name", "grid")), list(config.get("devices", [])), rating
 
 
-def _device_parts(entry: Any) -> tuple[str, str, Mapping[str, Any] | DeviceConfig]:
+def _device_parts(entry: Any) -> tuple[str, str, Mapping[str, Any]]:
     """Return type, name and configuration of one device entry."""
     if isinstance(entry, DeviceEntry):
-        config = entry.device_state_config
-        agent_class = DEVICE_REGISTRY.find(entry.type)
-        fits = isinstance(config, agent_class.config_model)
-        return entry.type, entry.name, config if fits else guide_spelling(config)
+        return entry.type, entry.name, guide_spelling(entry.device_state_config)
     return str(entry.get("type")), str(entry.get("name")), entry.get("device_state_config", {})

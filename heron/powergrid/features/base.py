@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, ClassVar
 
 import numpy as np
@@ -36,13 +38,26 @@ class DomainFeature(FeatureProvider):
     fields: ClassVar[tuple[FeatureField, ...]] = ()
     settings: ClassVar[tuple[str, ...]] = ()
 
+    _read: ClassVar[Callable[[DomainFeature], Any]]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Prepare the reading of the fields, which is on the hot path."""
+        super().__init_subclass__(**kwargs)
+        if cls.fields:
+            cls._read = staticmethod(attrgetter(*(f.name for f in cls.fields)))
+
     def __init__(self, **values: Any) -> None:
         for name, value in values.items():
             setattr(self, name, value)
 
     def vector(self) -> npt.NDArray[np.float32]:
         """Return the fields in order, (n_fields,)."""
-        return np.array([getattr(self, f.name) for f in self.fields], dtype=np.float32)
+        return np.array(self.values(), dtype=np.float32)
+
+    def values(self) -> Sequence[float]:
+        """Return the fields in order as plain numbers: `vector` without the array."""
+        read = self._read(self)
+        return read if len(self.fields) > 1 else (read,)
 
     def names(self) -> list[str]:
         """Return the names of the vector's numbers."""

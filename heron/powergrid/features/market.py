@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from heron.powergrid.features.base import DomainFeature, FeatureField
-
-FloatArray = npt.NDArray[np.float64]
 
 _DAY_S = 86400.0
 _HOURS = 24
@@ -48,14 +46,14 @@ class MarketSignal(DomainFeature):
         day_mean: float = 0.0,
         relative: float = 0.0,
         rank: float = 0.5,
-        ahead: FloatArray | list[float] | None = None,
+        ahead: Sequence[float] | None = None,
     ) -> None:
         self.forecast = forecast
         self._day: tuple[float, ...] = ()
-        self._ahead_by_step: FloatArray = np.zeros((0, _HOURS))
-        self._rank_by_step: FloatArray = np.zeros(0)
-        start = np.zeros(_HOURS) if ahead is None else np.asarray(ahead, dtype=np.float64)
-        self.ahead: FloatArray
+        self._ahead_by_step: list[list[float]] = []
+        self._rank_by_step: list[float] = []
+        start = [0.0] * _HOURS if ahead is None else [float(x) for x in ahead]
+        self.ahead: list[float]
         super().__init__(price=price, day_mean=day_mean, relative=relative, rank=rank, ahead=start)
 
     def update(self, time_s: float, price: float, day_ahead: tuple[float, ...]) -> None:
@@ -75,7 +73,7 @@ class MarketSignal(DomainFeature):
         i = int(time_s % _DAY_S / _DAY_S * len(day_ahead))
         self.price = day_ahead[i]
         self.relative = self.price - self.day_mean
-        self.rank = float(self._rank_by_step[i])
+        self.rank = self._rank_by_step[i]
         self.ahead = self._ahead_by_step[i]
 
     def _take_day(self, day_ahead: tuple[float, ...]) -> None:
@@ -84,20 +82,19 @@ class MarketSignal(DomainFeature):
         n = len(prices)
         self._day = day_ahead
         self.day_mean = float(prices.mean())
-        self._rank_by_step = np.searchsorted(np.sort(prices), prices) / max(1, n - 1)
+        ranks = np.searchsorted(np.sort(prices), prices) / max(1, n - 1)
+        self._rank_by_step = ranks.tolist()
         per_hour = max(1, n // _HOURS)
         total = np.concatenate([[0.0], np.cumsum(prices - self.day_mean)])
         steps = np.arange(n)[:, None] + per_hour * np.arange(_HOURS + 1)[None, :]
-        self._ahead_by_step = np.diff(total[np.minimum(steps, n)], axis=1) / per_hour
+        ahead = np.diff(total[np.minimum(steps, n)], axis=1) / per_hour
+        self._ahead_by_step = ahead.tolist()
 
-    def vector(self) -> npt.NDArray[np.float32]:
-        """Return (28,) with a forecast, (1,) without."""
+    def values(self) -> Sequence[float]:
+        """Return 28 numbers with a forecast, one without."""
         if not self.forecast:
-            return np.array([self.price], dtype=np.float32)
-        out = np.empty(4 + _HOURS, dtype=np.float32)
-        out[0], out[1], out[2], out[3] = self.price, self.day_mean, self.relative, self.rank
-        out[4:] = self.ahead
-        return out
+            return (self.price,)
+        return (self.price, self.day_mean, self.relative, self.rank, *self.ahead)
 
     def names(self) -> list[str]:
         """Return the names of the vector's numbers."""
@@ -115,7 +112,7 @@ class MarketSignal(DomainFeature):
 
     def to_dict(self) -> dict[str, object]:
         """Return plain data for messages and logs."""
-        return {**super().to_dict(), "ahead": self.ahead.tolist()}
+        return {**super().to_dict(), "ahead": list(self.ahead)}
 
 
 class TimeOfDay(DomainFeature):

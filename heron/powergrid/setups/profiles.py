@@ -89,6 +89,27 @@ class Profiles:
         rows = self.values.take(np.arange(first, first + n_touched), axis=0, mode="wrap")
         return np.asarray(weights @ rows / dt_s)
 
+    def means_at(self, time_s: FloatArray, dt_s: float) -> FloatArray:
+        """Return every column's mean over one step for many starts at once; see `means`.
+
+        Args:
+            time_s: (n,) starts.
+            dt_s: Length of all the steps.
+
+        Returns:
+            (n, n_columns).
+        """
+        first = np.floor(time_s / self.step_s).astype(np.int64)
+        into = time_s - first * self.step_s
+        values: FloatArray = self.values.take(first, axis=0, mode="wrap")
+        if (into + dt_s <= self.step_s).all():
+            return values
+        total = values * np.minimum(self.step_s - into, dt_s)[:, None]
+        for k in range(1, int(-(-(into.max() + dt_s) // self.step_s))):
+            held_s = np.clip(into + dt_s - k * self.step_s, 0.0, self.step_s)
+            total += self.values.take(first + k, axis=0, mode="wrap") * held_s[:, None]
+        return np.asarray(total / dt_s)
+
     @property
     def n_days(self) -> int:
         """Days until the series repeats."""

@@ -162,11 +162,16 @@ class Failing:
         return self._engine.initial_state()
 
     def solve(
-        self, injections: Injections, state: GridState, *, move_taps: bool = True
+        self,
+        injections: Injections,
+        state: GridState,
+        *,
+        move_taps: bool = True,
+        dt_s: float = math.inf,
     ) -> Solution:
         if self.fail:
             raise PowerFlowDiverged("told to")
-        return self._engine.solve(injections, state, move_taps=move_taps)
+        return self._engine.solve(injections, state, move_taps=move_taps, dt_s=dt_s)
 
 
 def test_step_that_does_not_solve_leaves_the_plant_as_it_was(plant: Plant, setup: Setup) -> None:
@@ -214,6 +219,19 @@ def test_bad_set_points_are_reported_at_once_and_change_nothing(plant: Plant) ->
 def test_reset_refuses_a_start_that_is_no_time(plant: Plant, start_s: float) -> None:
     with pytest.raises(PlantError, match="start_s"):
         plant.reset(start_s=start_s)
+
+
+@pytest.mark.parametrize("engine", ["pandapower", "balanced"])
+def test_balanced_engines_tell_the_same_story(setup: Setup, engine: str) -> None:
+    plants = [Plant(setup, engine), Plant(setup, "threephase")]
+    for plant in plants:
+        plant.reset(start_s=NOON)
+    balanced, unbalanced = (plant.step({"ess1": Setpoint(-0.4)}, 900.0) for plant in plants)
+    assert balanced.devices["pv2"].p_mw == unbalanced.devices["pv2"].p_mw
+    assert balanced.devices["pv2"].v_min_pu == balanced.devices["pv2"].v_max_pu
+    assert balanced.devices["pv2"].v_pu == pytest.approx(unbalanced.devices["pv2"].v_pu, abs=0.03)
+    assert balanced.meters["MG1"].p_mw == pytest.approx(unbalanced.meters["MG1"].p_mw, abs=0.03)
+    assert balanced.losses_mw == pytest.approx(unbalanced.losses_mw, abs=0.03)
 
 
 def test_unknown_engine_is_refused(setup: Setup) -> None:

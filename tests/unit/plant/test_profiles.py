@@ -84,6 +84,14 @@ def test_energy_does_not_depend_on_how_time_is_cut(
     np.testing.assert_allclose(energy, whole, rtol=1e-9, atol=1e-5)
 
 
+@pytest.mark.parametrize("dt_s", [0.0, 300.0, 900.0, 1000.0, 3600.0])
+def test_many_starts_give_what_each_gives_alone(profiles: Profiles, dt_s: float) -> None:
+    starts = np.array([0.0, 450.0, 899.0, 900.0 * 700, 366 * 86_400.0 - 100.0])
+    together = profiles.means_at(starts, dt_s)
+    for start, row in zip(starts.tolist(), together, strict=True):
+        np.testing.assert_allclose(row, profiles.means(start, dt_s), rtol=1e-13, atol=1e-13)
+
+
 def test_day_ahead_holds_the_prices_of_that_plant_day(profiles: Profiles) -> None:
     day = profiles.day_ahead(86_400.0 * 17 + 5000.0)
     assert len(day) == 96

@@ -1,0 +1,220 @@
+"""Many scenarios of one grid in one call, on one set of factors.
+
+Each scenario has its own injections, taps, capacitors and start, and runs through the same
+compiled code as a single solve. Results carry a leading scenario axis (N, ...).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from heron.errors import ConfigError, ConfigProblem, PowerFlowDiverged
+from heron.powergrid.networks import Grid
+from simulator.engines import kernels
+from simulator.engines.arrays import Case
+from simulator.engines.base import ComplexArray, FloatArray, GridState, IntArray
+from simulator.engines.fixed_point import BalancedEngine, FixedPointEngine, ThreePhaseEngine
+from simulator.engines.inputs import MAX_PASSES
+
+BoolArray = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class BatchState:
+    """The states of N scenarios; see `simulator.engines.base.GridState`.
+
+    Attributes:
+        taps: (N, n_regulators) positions.
+        v: (N, n_slots) voltages in the engine's own order; NaN for a flat start.
+        capacitors: (N, n_capacitors) 1 = switched in.
+        waited_s: (N, n_controls) how long each control has been out of its band.
+    """
+
+    taps: IntArray
+    v: ComplexArray
+    capacitors: IntArray
+    waited_s: FloatArray
+
+    def __getitem__(self, rows: slice | IntArray | BoolArray) -> BatchState:
+        """Return some of the scenarios."""
+        return BatchState(self.taps[rows], self.v[rows], self.capacitors[rows], self.waited_s[rows])
+
+    def single(self, scenario: int) -> GridState:
+        """Return the state of one scenario."""
+        return GridState(
+            self.taps[scenario].copy(),
+            self.v[scenario].copy(),
+            self.capacitors[scenario].copy(),
+            self.waited_s[scenario].copy(),
+        )
+
+    def replaced(self, rows: IntArray | BoolArray, other: BatchState) -> BatchState:
+        """Return a copy in which ``rows`` are those of ``other``, which has as many."""
+        copy = BatchState(
+            self.taps.copy(), self.v.copy(), self.capacitors.copy(), self.waited_s.copy()
+        )
+        copy.taps[rows] = other.taps
+        copy.v[rows] = other.v
+        copy.capacitors[rows] = other.capacitors
+        copy.waited_s[rows] = other.waited_s
+        return copy
+
+
+@dataclass(frozen=True, slots=True)
+class BatchSolution:
+    """N solved power flows; each field is that of `Solution` with a leading scenario axis.
+
+    Attributes:
+        converged: (N,) False for a scenario that failed: its figures are NaN, and its state is
+            the one that was given.
+    """
+
+    converged: BoolArray
+    v_pu: ComplexArray
+    source_p_mw: FloatArray
+    source_q_mvar: FloatArray
+    losses_mw: FloatArray
+    device_v_pu: FloatArray
+    pcc_p_mw: FloatArray
+    pcc_q_mvar: FloatArray
+    pcc_v_pu: FloatArray
+    head_v_pu: FloatArray
+    loading_pct: FloatArray
+    iterations: IntArray
+    tap_moves: IntArray
+    capacitor_switchings: IntArray
+    state: BatchState
+
+
+class BatchEngine:
+    """Solves N scenarios at once. Not safe to share between threads or processes."""
+
+    def __init__(self, engine: FixedPointEngine) -> None:
+        """Share the factors of an engine, which must have no other user meanwhile."""
+        self._engine = engine
+
+    @property
+    def grid(self) -> Grid:
+        """The network that it was built for."""
+        return self._engine.grid
+
+    @property
+    def nodes(self) -> tuple[tuple[str, str], ...]:
+        """(bus, phase) of each column of ``BatchSolution.v_pu``."""
+        return self._engine.nodes
+
+    def initial_state(self, n: int) -> BatchState:
+        """Return N states for a flat start with the grid's own tap positions."""
+        return self.state_of([self._engine.initial_state()] * n)
+
+    def state_of(self, states: list[GridState]) -> BatchState:
+        """Return the batch of some single states."""
+        full = [self._engine.filled(s) for s in states]
+        return BatchState(
+            np.stack([s.taps for s in full]),
+            np.stack([s.v for s in full]),
+            np.stack([s.capacitors for s in full]),
+            np.stack([s.waited_s for s in full]),
+        )
+
+    def solve(
+        self,
+        load_scale: FloatArray,
+        p_mw: FloatArray,
+        q_mvar: FloatArray,
+        state: BatchState,
+        *,
+        move_taps: bool = True,
+        dt_s: float = math.inf,
+    ) -> BatchSolution:
+        """Solve one instant of every scenario.
+
+        Args:
+            load_scale: (N, n_loads) multipliers.
+            p_mw: (N, n_devices) positive = injects.
+            q_mvar: (N, n_devices) positive = injects.
+            state: N states.
+            move_taps: Let the controls of regulators and capacitors act.
+            dt_s: Length of the step, against which the controls' delays count.
+
+        Raises:
+            ValueError: Shapes that do not fit.
+            PowerFlowDiverged: The grid has an island with load, so that no scenario can solve.
+        """
+        engine = self._engine
+        if engine.dead:
+            raise PowerFlowDiverged(f"no supply for {engine.dead}")
+        n = len(state.taps)
+        shapes = (load_scale.shape, p_mw.shape, q_mvar.shape)
+        devices = (n, len(self.grid.devices))
+        if shapes != ((n, len(self.grid.loads)), devices, devices):
+            raise ValueError(f"shapes {shapes} do not fit {n} scenarios of {self.grid.name}")
+        before = engine.positions(state.taps)
+        cases = Case(
+            np.ascontiguousarray(load_scale, np.float64),
+            np.ascontiguousarray(p_mw, np.float64),
+            np.ascontiguousarray(q_mvar, np.float64),
+            before.copy(),
+            state.capacitors.copy(),
+            state.waited_s.copy(),
+            state.v.copy(),
+            np.empty((n, len(engine.nodes)), np.complex128),
+            np.empty((n, engine.layout.size)),
+        )
+        codes = np.empty(n, np.int64)
+        passes = MAX_PASSES if move_taps and engine.controlled else 0
+        kernels.solve_batch(
+            engine.network, engine.work, cases, passes, dt_s, engine.tolerance_pu, codes
+        )
+        converged = codes > 0
+        if not converged.all():
+            bad = ~converged
+            cases.v_pu[bad] = math.nan
+            cases.out[bad] = math.nan
+            cases.out[bad, :2] = 0.0
+            cases.taps[bad] = before[bad]
+            cases.v[bad] = state.v[bad]
+            cases.capacitors[bad] = state.capacitors[bad]
+            cases.waited_s[bad] = state.waited_s[bad]
+        out, layout = cases.out, engine.layout
+        pcc = out[:, layout.pcc].reshape(n, -1, 5)
+        return BatchSolution(
+            converged=converged,
+            v_pu=cases.v_pu,
+            source_p_mw=out[:, 2],
+            source_q_mvar=out[:, 3],
+            losses_mw=out[:, 4],
+            device_v_pu=out[:, layout.devices].reshape(n, -1, 3),
+            pcc_p_mw=pcc[:, :, 0],
+            pcc_q_mvar=pcc[:, :, 1],
+            pcc_v_pu=pcc[:, :, 2:],
+            head_v_pu=out[:, 5:8],
+            loading_pct=out[:, layout.branches],
+            iterations=codes,
+            tap_moves=out[:, 0].astype(np.int64),
+            capacitor_switchings=out[:, 1].astype(np.int64),
+            state=BatchState(
+                engine.taps_after(state.taps, before, cases.taps),
+                cases.v,
+                cases.capacitors,
+                cases.waited_s,
+            ),
+        )
+
+
+def make_batch_engine(name: str, grid: Grid) -> BatchEngine:
+    """Build a batch engine: ``threephase`` or ``balanced``.
+
+    Raises:
+        ConfigError: No batch engine has this name.
+    """
+    if name == "threephase":
+        return BatchEngine(ThreePhaseEngine(grid))
+    if name == "balanced":
+        return BatchEngine(BalancedEngine(grid))
+    expected = "expected threephase or balanced; the others solve one scenario at a time"
+    raise ConfigError([ConfigProblem("engine", name, expected)])
