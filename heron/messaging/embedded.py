@@ -15,6 +15,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from contextlib import suppress
 from types import TracebackType
 from typing import Self
@@ -167,6 +168,23 @@ def _exit_with_parent() -> None:
     os._exit(0)
 
 
+def _send_without_delay(port: int) -> None:
+    """Turn Nagle's algorithm off for whoever connects.
+
+    The broker leaves it on: the second message of a burst then waits for the acknowledgement
+    of the first, 40 ms. A connection inherits the option from its listener, so it is set
+    there, as soon as the broker has opened it.
+    """
+    for _ in range(500):
+        for fd in range(3, 256):
+            with suppress(OSError), socket.socket(fileno=os.dup(fd)) as candidate:
+                listens = candidate.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+                if listens and candidate.getsockname()[1] == port:
+                    candidate.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                    return
+        time.sleep(0.01)
+
+
 def _serve(port: int) -> None:
     from iotcore import IotCoreBroker
 
@@ -175,6 +193,7 @@ def _serve(port: int) -> None:
     logging.getLogger("rumqttd").setLevel(logging.CRITICAL)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_exit_with_parent, daemon=True).start()
+    threading.Thread(target=_send_without_delay, args=(port,), daemon=True).start()
     IotCoreBroker(
         listen=LOOPBACK, port=port, max_payload_size=_MAX_PAYLOAD_BYTES, max_inflight_count=1000
     ).run_forever()

@@ -24,6 +24,12 @@ from heron.powergrid.networks import (
 from simulator.engines.base import ComplexArray
 
 GROUND = -1
+ANTIFLOAT = 0.5e-6
+"""Reactive admittance from each end of a winding to ground, as a part of its rating.
+
+A delta winding without it floats. OpenDSS gives it to every transformer ("ppm_antifloat"), and so
+do we, since 1 var per MVA can be seen at the sixth digit.
+"""
 LOAD_MODELS = {"power": 0, "current": 1, "impedance": 2, "cvr": 3}
 
 Row = list[tuple[int, complex]]
@@ -196,6 +202,9 @@ def threephase_model(grid: Grid) -> NodalModel:
         for p in regulator.phases:
             i, j = index[regulator.from_bus, p], index[regulator.to_bus, p]
             model.regulators.append(RegulatorPhase(i, j, y, owner))
+            floating = -1j * ANTIFLOAT * regulator.kva / len(regulator.phases) / 1e3
+            floating *= (kv[regulator.from_bus] / regulator.kv_ln) ** 2
+            model.triplets += [(i, i, floating), (j, j, floating)]
     head_terminals: dict[str, list[Terminal]] = {}
     for transformer in grid.transformers:
         ids = [index[bus, p] for bus in (transformer.from_bus, transformer.to_bus) for p in "abc"]
@@ -267,8 +276,7 @@ def transformer_admittance(t: Transformer, kv_from: float, kv_to: float) -> Comp
     """Return the (6, 6) admittance matrix of a transformer, pu; ``from_bus`` comes first.
 
     Source: per-phase ideal ratio with the series impedance on the to-side, which grows with the
-    square of the tap. A delta winding floats, so each of its terminals has a millionth of the
-    rating as reactance to ground: the default of OpenDSS ("ppm_antifloat").
+    square of the tap; `ANTIFLOAT` at the ends of each winding.
     """
     impedance = complex(t.r_pct, t.x_pct) / 100.0 / (t.kva / 3e3)
     turns = np.zeros((3, 6))
@@ -284,7 +292,13 @@ def transformer_admittance(t: Transformer, kv_from: float, kv_to: float) -> Comp
             other = (k + 1) % 3
             turns[k, k], turns[k, other] = -ratio * kv_from, ratio * kv_from
             turns[k, 3 + k], turns[k, 3 + other] = kv_to, -kv_to
-    result: ComplexArray = y * (turns.T @ turns)
-    if t.connection == "delta-delta":
-        result[np.diag_indices(6)] -= 0.5e-6j * t.kva / 3e3
+    result: ComplexArray = np.asarray(y * (turns.T @ turns), np.complex128)
+    if t.connection == "wye-wye":
+        rated = np.array([t.kv_from] * 3 + [t.kv_to] * 3) / math.sqrt(3)
+        ends = 1
+    else:
+        rated = np.array([t.kv_from] * 3 + [t.kv_to] * 3)
+        ends = 2
+    base = np.array([kv_from] * 3 + [kv_to] * 3)
+    result[np.diag_indices(6)] -= 1j * ends * ANTIFLOAT * t.kva / 3e3 * (base / rated) ** 2
     return result

@@ -17,7 +17,7 @@ import numpy as np
 
 from heron.powergrid.networks import Grid, Line, Load
 from heron.powergrid.networks.controls import RegulatorControl
-from simulator.engines.base import ComplexArray, IntArray
+from simulator.engines.base import IntArray
 from simulator.engines.nodal import (
     GROUND,
     LOAD_MODELS,
@@ -167,7 +167,7 @@ def balanced_model(grid: Grid) -> NodalModel:
         ratio = t.kv_to * t.tap / t.kv_from
         turns = np.array([[-ratio * kv[t.from_bus], kv[t.to_bus]]]) * math.sqrt(3) / t.kv_to
         impedance = complex(t.r_pct, t.x_pct) / 100.0 / (t.kva / 3e3) * t.tap**2
-        y_matrix: ComplexArray = turns.T @ turns / impedance
+        y_matrix = np.asarray(turns.T @ turns / impedance, np.complex128)
         model.stamp(ids, y_matrix)
         rated = [
             t.kva / 3e3 * kv[t.from_bus] * math.sqrt(3) / t.kv_from,

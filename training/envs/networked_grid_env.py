@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from gymnasium.spaces import Box
@@ -60,7 +60,7 @@ class NetworkedGridEnv(PettingZooParallelEnv):
         codecs: Codec per agent id.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {
+    metadata: dict[str, Any] = {  # noqa: RUF012 - as PettingZoo declares it
         "render_modes": ["human"],
         "name": "networked_grid_v0",
         "is_parallelizable": True,

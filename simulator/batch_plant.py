@@ -1,0 +1,285 @@
+"""Many plants of one setup that step at once: arrays in, arrays out.
+
+Each scenario is what a `simulator.plant.Plant` of its own would be, to the last bit of its
+solver: the same physics, the same engine, its own time, taps and charge. Arrays carry a leading
+scenario axis; N scenarios, D devices in the setup's order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from heron.errors import PlantError, PowerFlowDiverged
+from heron.powergrid.networks import Grid, compose
+from heron.powergrid.setups import Setup
+from simulator.engines.batch import BatchEngine, BatchSolution, BatchState, make_batch_engine
+from simulator.fleet import BoolArray, Fleet, FleetAdvance, FloatArray, IntArray
+from simulator.physics import PhysicsState
+from simulator.plant import SETTLING_SOLVES
+from simulator.readings import AreaArrays, AreaMonitor
+
+
+@dataclass(frozen=True, slots=True)
+class BatchMeasurements:
+    """What N plants show after a step; compare `heron.powergrid.quantities.Measurements`.
+
+    Attributes:
+        solved: (N,) False where no solution was found: that scenario stays as it was, and its
+            voltages, meters, areas and losses are NaN.
+        step: (N,) steps since the reset.
+        time_s: (N,) plant time.
+        p_mw: (N, D) active power over the step, positive = injects.
+        q_mvar: (N, D) reactive power.
+        v_pu: (N, D, 3) mean, lowest and highest phase voltage at the terminals.
+        soc: (N, D) state of charge at the end; NaN where nothing is stored.
+        available_mw: (N, D) what a source could inject; NaN where that means nothing.
+        connected: (N, D).
+        reasons: (N, D) sum of `simulator.physics.BIT` of why a set-point was changed.
+        p_set_mw: (N, D) what was asked.
+        q_set_mvar: (N, D) what was asked.
+        meter_p_mw: (N, 1 + n_microgrids) the head's supply, then each microgrid's export.
+        meter_q_mvar: (N, 1 + n_microgrids).
+        meter_v_pu: (N, 1 + n_microgrids, 3) mean, lowest and highest phase voltage.
+        areas: Truth per area, (N, n_areas) each.
+        price_usd_per_mwh: (N,).
+        losses_mw: (N,).
+        tap_moves: (N,).
+    """
+
+    solved: BoolArray
+    step: IntArray
+    time_s: FloatArray
+    p_mw: FloatArray
+    q_mvar: FloatArray
+    v_pu: FloatArray
+    soc: FloatArray
+    available_mw: FloatArray
+    connected: BoolArray
+    reasons: IntArray
+    p_set_mw: FloatArray
+    q_set_mvar: FloatArray
+    meter_p_mw: FloatArray
+    meter_q_mvar: FloatArray
+    meter_v_pu: FloatArray
+    areas: AreaArrays
+    price_usd_per_mwh: FloatArray
+    losses_mw: FloatArray
+    tap_moves: IntArray
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """What changes, scenario by scenario."""
+
+    physics: tuple[PhysicsState, ...]
+    grid: BatchState
+    measurements: BatchMeasurements
+
+
+class BatchPlant:
+    """N plants of one setup. Not safe to share between threads or processes.
+
+    Attributes:
+        setup: What they were built from.
+        n: Number of scenarios.
+        grid: The composed network.
+    """
+
+    def __init__(self, setup: Setup, n: int, engine: str | BatchEngine | None = None) -> None:
+        """Build the plants and reset them to the start of the data year.
+
+        Args:
+            setup: A checked setup.
+            n: Number of scenarios, at least 1.
+            engine: ``threephase`` or ``balanced``; None for the one that the setup names.
+
+        Raises:
+            ConfigError: The network cannot be composed, or there is no such batch engine.
+            PowerFlowDiverged: The network has no solution with idle devices.
+        """
+        if n < 1:
+            raise PlantError(f"n = {n!r}: expected at least one scenario")
+        if engine is None or isinstance(engine, str):
+            engine = make_batch_engine(engine or setup.config.engine, compose(setup.config))
+        self.setup = setup
+        self.n = n
+        self.grid: Grid = engine.grid
+        self._engine = engine
+        self._fleet = Fleet(setup, self.grid)
+        self._areas = AreaMonitor(self.grid, engine.nodes, setup.config)
+        self._state = self._initial(np.zeros(n))
+
+    @property
+    def measurements(self) -> BatchMeasurements:
+        """What the last step or reset led to."""
+        return self._state.measurements
+
+    def reset(
+        self, start_s: FloatArray | float, rows: IntArray | BoolArray | None = None
+    ) -> BatchMeasurements:
+        """Start some or all scenarios anew; see `Plant.reset`.
+
+        Args:
+            start_s: Plant time of each start, one a row or one for all.
+            rows: Which scenarios; None for all.
+
+        Raises:
+            PlantError: A start is no such time.
+            PowerFlowDiverged: One of them has no solution; all stay as they were.
+        """
+        where = np.arange(self.n) if rows is None else np.arange(self.n)[rows]
+        starts = np.broadcast_to(np.asarray(start_s, dtype=np.float64), where.shape)
+        if not (np.isfinite(starts) & (starts >= 0.0)).all():
+            raise PlantError("start_s: expected times that are not negative")
+        if where.size:
+            fresh = self._initial(starts)
+            self._state = fresh if rows is None else _placed(self._state, where, fresh)
+        return self._state.measurements
+
+    def step(self, p_set_mw: FloatArray, q_set_mvar: FloatArray, dt_s: float) -> BatchMeasurements:
+        """Hold set-points for one step in every scenario; see `Plant.step`.
+
+        Args:
+            p_set_mw: (N, D) active power, positive = injects.
+            q_set_mvar: (N, D) reactive power.
+            dt_s: Length of the step: above 0 and at most a day.
+
+        Raises:
+            PlantError: Shapes, values or a step length that cannot be; nothing has changed.
+        """
+        self._check(p_set_mw, q_set_mvar, dt_s)
+        old = self._state
+        now_s = old.measurements.time_s
+        row = self.setup.profiles.means_at(now_s, dt_s)
+        done = self._fleet.advance(old.physics, p_set_mw, q_set_mvar, row, now_s[:, None], dt_s)
+        scale = self._fleet.load_scale(row)
+        solution = self._engine.solve(scale, done.p_mw, done.q_mvar, old.grid, dt_s=dt_s)
+        solved = solution.converged
+        new = _State(
+            done.states,
+            solution.state,
+            self._read(
+                done,
+                solution,
+                row,
+                scale,
+                step=old.measurements.step + solved,
+                time_s=np.where(solved, now_s + dt_s, now_s),
+                asked=(p_set_mw, q_set_mvar),
+            ),
+        )
+        self._state = new if solved.all() else _kept_where_failed(old, new)
+        return self._state.measurements
+
+    def _check(self, p_set_mw: FloatArray, q_set_mvar: FloatArray, dt_s: float) -> None:
+        shape = (self.n, len(self._fleet.device_ids))
+        problems = []
+        if not (np.isfinite(dt_s) and 0.0 < dt_s <= 86_400.0):
+            problems.append(f"dt_s = {dt_s!r}: expected above 0 and at most 86400")
+        for name, values in (("p_set_mw", p_set_mw), ("q_set_mvar", q_set_mvar)):
+            if values.shape != shape:
+                problems.append(f"{name}: expected the shape {shape}, not {values.shape}")
+            elif not np.isfinite(values).all():
+                k, d = np.argwhere(~np.isfinite(values))[0].tolist()
+                device = self._fleet.device_ids[d]
+                problems.append(f"{name}[{k}] of {device} = {values[k, d]}: expected finite")
+        if problems:
+            raise PlantError("; ".join(problems))
+
+    def _initial(self, starts_s: FloatArray) -> _State:
+        """Settle each scenario's regulators on the idle devices."""
+        row = self.setup.profiles.means_at(starts_s, 0.0)
+        now = self._fleet.at_reset(row, starts_s[:, None])
+        scale = self._fleet.load_scale(row)
+        state = self._engine.initial_state(len(starts_s))
+        solution = self._engine.solve(scale, now.p_mw, now.q_mvar, state)
+        for _ in range(SETTLING_SOLVES):
+            moving = np.flatnonzero(solution.tap_moves > 0)
+            if not moving.size:
+                break
+            part = self._engine.solve(
+                scale[moving], now.p_mw[moving], now.q_mvar[moving], solution.state[moving]
+            )
+            solution = _placed(solution, moving, part)
+        if not solution.converged.all():
+            failed = np.flatnonzero(~solution.converged).tolist()
+            raise PowerFlowDiverged(f"idle devices, scenarios {failed}", step=0)
+        solution = replace(solution, tap_moves=np.zeros_like(solution.tap_moves))
+        measurements = self._read(
+            now,
+            solution,
+            row,
+            scale,
+            step=np.zeros(len(starts_s), dtype=np.int64),
+            time_s=starts_s.copy(),
+            asked=tuple(np.broadcast_to(x, now.p_mw.shape) for x in self._fleet.idle()),
+        )
+        return _State(now.states, solution.state, measurements)
+
+    def _read(
+        self,
+        done: FleetAdvance,
+        solution: BatchSolution,
+        row: FloatArray,
+        scale: FloatArray,
+        *,
+        step: IntArray,
+        time_s: FloatArray,
+        asked: tuple[FloatArray, ...],
+    ) -> BatchMeasurements:
+        head, pcc = solution.source_p_mw[:, None], solution.source_q_mvar[:, None]
+        meter_v = np.concatenate([solution.head_v_pu[:, None, :], solution.pcc_v_pu], axis=1)
+        return BatchMeasurements(
+            solved=solution.converged,
+            step=step,
+            time_s=time_s,
+            p_mw=done.p_mw,
+            q_mvar=done.q_mvar,
+            v_pu=_mean_low_high(solution.device_v_pu),
+            soc=done.soc,
+            available_mw=done.available_mw,
+            connected=done.connected,
+            reasons=done.reasons,
+            p_set_mw=asked[0].copy(),
+            q_set_mvar=asked[1].copy(),
+            meter_p_mw=np.concatenate([head, solution.pcc_p_mw], axis=1),
+            meter_q_mvar=np.concatenate([pcc, solution.pcc_q_mvar], axis=1),
+            meter_v_pu=_mean_low_high(meter_v),
+            areas=self._areas.arrays(solution.v_pu, solution.loading_pct, scale),
+            price_usd_per_mwh=row[:, self._fleet.price_column].copy(),
+            losses_mw=solution.losses_mw,
+            tap_moves=solution.tap_moves,
+        )
+
+
+def _mean_low_high(v_pu: npt.NDArray[np.float64]) -> FloatArray:
+    """Reduce (..., 3) phases, NaN where there is none, to mean, lowest and highest."""
+    low, high = np.fmin.reduce(v_pu, axis=-1), np.fmax.reduce(v_pu, axis=-1)
+    missing = np.isnan(v_pu)
+    if missing.any():
+        count = np.maximum((~missing).sum(axis=-1), 1)
+        mean = np.where(missing, 0.0, v_pu).sum(axis=-1) / count
+        mean = np.where(np.isnan(low), np.nan, mean)
+    else:
+        mean = v_pu.sum(axis=-1) / 3.0
+    return np.stack([mean, low, high], axis=-1)
+
+
+def _kept_where_failed(old: _State, new: _State) -> _State:
+    """Bring scenarios that did not solve back to their old charge, and the like."""
+    solved = new.measurements.solved
+    failed = np.flatnonzero(~solved)
+    physics = tuple(
+        {name: np.where(solved[:, None], after[name], before[name]) for name in after}
+        for before, after in zip(old.physics, new.physics, strict=True)
+    )
+    soc = new.measurements.soc.copy()
+    soc[failed] = old.measurements.soc[failed]
+    return _State(physics, new.grid, replace(new.measurements, soc=soc))
+
+
+def _placed(old, rows, new):
+    """Return a copy of nested dataclasses of arrays in which ``rows`` are those of ``new``."""

@@ -1,0 +1,119 @@
+"""Many scenarios of one setup in one step: for training.
+
+All scenarios start together at midnight, each on a day of its own, and are truncated together.
+A scenario whose power flow fails is over; it is dead until the next reset.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from simulator.batch_plant import BatchMeasurements, BatchPlant
+from training.envs.multi_agent_microgrids import MultiAgentMicrogrids
+from training.envs.networked_grid_env import DAY_S, DIVERGED_PENALTY
+from training.envs.vector_agents import (
+    Observer,
+    Seen,
+    SetpointMapper,
+    VectorAccountant,
+    require_supported,
+)
+
+FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
+Observations = Mapping[str, npt.NDArray[np.float32]]
+
+
+@dataclass(frozen=True, slots=True)
+class VectorStep:
+    """One step of N scenarios.
+
+    Attributes:
+        obs: (N, obs_dim) per agent.
+        rewards: (N, n_agents).
+        terminated: (N,) whose power flow failed in this step.
+        truncated: Whether the episodes of all others end with this step.
+        alive: (N,) whose step counts: those that had not failed before.
+        cost_usd: (N,) of the whole.
+        safety: (N,) of the whole, pu node hours.
+    """
+
+    obs: Observations
+    rewards: FloatArray
+    terminated: BoolArray
+    truncated: bool
+    alive: BoolArray
+    cost_usd: FloatArray
+    safety: FloatArray
+
+
+class VectorMicrogrids:
+    """N scenarios of `MultiAgentMicrogrids`, to the same figures.
+
+    Args:
+        env: A single environment of the setup; tells agents, codecs and rules.
+        n: Scenarios.
+        seed: Of the days.
+
+    Raises:
+        ConfigError: The setup holds what only single environments can do.
+    """
+
+    def __init__(self, env: MultiAgentMicrogrids, n: int, seed: int) -> None:
+        setup = env.setup
+        require_supported(setup)
+        config = setup.config
+        self.n = n
+        self.agents = tuple(env.possible_agents)
+        self.max_episode_steps = config.max_episode_steps
+        self._step_s = config.step_s
+        self._plant = BatchPlant(setup, n)
+        self._map = SetpointMapper(setup, env.codecs)
+        self._observe = Observer(setup, env.codecs, env.reset(seed=seed)[0])
+        self._account = VectorAccountant(setup)
+        self._days = setup.profiles.train_days if config.train else setup.profiles.test_days
+        self._rng = np.random.default_rng(seed)
+        self._t = 0
+        self._alive = np.ones(n, dtype=bool)
+        self._seen = _seen(self._plant.measurements)
+
+    def reset(self, days: Sequence[int] | None = None) -> Observations:
+        """Start all scenarios, on drawn days or on the given ones, (N,)."""
+        chosen = self._rng.choice(self._days, self.n) if days is None else np.asarray(days)
+        self._t = 0
+        self._alive = np.ones(self.n, dtype=bool)
+        self._seen = _seen(self._plant.reset(start_s=chosen * DAY_S))
+        return self._observe(self._seen)
+
+    def step(self, actions: Observations) -> VectorStep:
+        """Advance all scenarios by one control step.
+
+        Args:
+            actions: (N, act_dim) per agent, in [-1, 1].
+        """
+        p_mw, q_mvar = self._map(actions, self._seen.soc)
+        measured = self._plant.step(p_mw, q_mvar, self._step_s)
+        before, alive = self._seen, self._alive
+        self._seen = _seen(measured)
+        self._t += 1
+        failed = alive & ~measured.converged
+        self._alive = alive & ~failed
+        cost, safety, rewards = self._account(before, self._seen, measured.price_usd_per_mwh)
+        rewards[failed] = -DIVERGED_PENALTY
+        return VectorStep(
+            obs=self._observe(self._seen),
+            rewards=rewards,
+            terminated=failed,
+            truncated=self._t >= self.max_episode_steps,
+            alive=alive,
+            cost_usd=cost.sum(axis=1),
+            safety=safety.sum(axis=1),
+        )
+
+
+def _seen(m: BatchMeasurements) -> Seen:
+    raise NotImplementedError
