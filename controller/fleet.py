@@ -107,7 +107,12 @@ class Fleet:
         return known is not None and 0 <= telemetry.step == known.telemetry.step
 
     async def note(self, agent: str, status: Status) -> None:
-        """Take a status. An agent that comes or goes starts to count anew."""
+        """Take a status. An agent that comes or goes starts to count anew.
+
+        Only devices' statuses count here: a coordinator has the name of its meter.
+        """
+        if status.role != "device":
+            return
         known = self._status.get(agent)
         self._status[agent] = status
         if known is not None and known.online != status.online:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from edge.agents import EnvelopeAgent
 from edge.commands import CommandInbox
 from edge.cycle import DeviceCycle
 from edge.fallback import BumplessReturn, SafeSetpoint
@@ -16,6 +15,7 @@ from edge.sensor import Sensor
 from edge.timing import PlantTime
 from heron.errors import ConfigError, ConfigProblem, TransportError
 from heron.messaging.wire import PlantClock
+from heron.powergrid.agents import build_agents
 from heron.powergrid.registers import ClockUnit, Unit, site_plan
 from heron.powergrid.registers.clock import PACE_NAMES
 from heron.powergrid.setups.models import SetupConfig
@@ -52,6 +52,8 @@ def build_from_setup(
     plan = site_plan(config)
     wanted = _wanted(agents, [*plan.devices, *plan.meters], config.name)
     read_only = mode not in DRIVING
+    dso = build_agents(config)
+    agent_of = {n: a for mg in dso.microgrids.values() for n, a in mg.devices.items()}
     connections: dict[int, ModbusConnection] = {}
 
     def connection(unit: Unit) -> ModbusConnection:
@@ -83,7 +85,7 @@ def build_from_setup(
             )
             devices[name] = DeviceCycle(
                 link=link,
-                agent=EnvelopeAgent(device),
+                agent=agent_of[name],
                 modes=ModeMachine(mode, read_only=read_only),
                 inbox=CommandInbox(time),
                 fallback=SafeSetpoint(device),

@@ -7,7 +7,6 @@ import asyncio
 import json
 import logging
 import signal
-import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.util import find_spec
@@ -19,7 +18,7 @@ from edge.modes import Mode
 from edge.runtime import EdgeRuntime, EdgeSettings, Parts, rate_of
 from edge.timing import PlantTime
 from heron import __version__
-from heron.errors import ConfigError, ConfigProblem, HeronError
+from heron.errors import ConfigError, ConfigProblem
 from heron.messaging.mqtt import MqttBus
 from heron.messaging.wire import Status
 from heron.powergrid.registers import DEFAULT_PORT
@@ -53,35 +52,24 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def run(argv: Sequence[str]) -> int:
-    """Run ``heron edge``; return the exit code."""
+    """Run ``heron edge``; return the exit code.
+
+    Raises:
+        HeronError: A mistake in the options or the setup, or no broker.
+    """
     args = _parser().parse_args(list(argv))
     logging.basicConfig(
         level=args.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
     # Each of its time-outs would be one more line; the edge logs transitions.
     logging.getLogger("pymodbus").setLevel(logging.CRITICAL)
-    try:
-        summary = _look_after(args)
-    except (HeronError, ExceptionGroup) as error:
-        ours = _ours(error)
-        if ours is None:
-            raise
-        for line in str(ours).splitlines():
-            print(f"heron: {line}", file=sys.stderr)
-        return 1
+    summary = _look_after(args)
     text = json.dumps(summary)
     if args.report is not None:
         args.report.write_text(text, encoding="utf-8")
     if args.json:
         print(text)
     return 0
-
-
-def _ours(error: BaseException) -> HeronError | None:
-    """Return the error of ours behind a group of one; anything else is a bug."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error if isinstance(error, HeronError) else None
 
 
 def _look_after(args: argparse.Namespace) -> dict[str, object]:
@@ -125,7 +113,7 @@ async def _serve(
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     birth = Status(agent=settings.edge_id, online=True, role="edge", version=__version__)
-    async with MqttBus(args.broker, site=args.site, status=birth) as bus:
+    async with MqttBus(args.broker, site=args.site, status=birth, announce=False) as bus:
         runtime = EdgeRuntime(settings, bus, time, parts)
         await runtime.run(stop)
     return runtime.summary()

@@ -37,18 +37,20 @@ LocalPolicy = Callable[[DeviceReading], Setpoint]
 
 
 class AdmittingAgent(Protocol):
-    """What the cycle needs of a device agent."""
+    """What the cycle needs of a device agent; `heron.powergrid.agents.DeviceAgent` has it.
 
-    def observe_reading(self, reading: DeviceReading) -> None:
+    Attributes:
+        setpoint: The set-point in force, from which ramps count.
+    """
+
+    setpoint: Setpoint
+
+    def take_reading(self, reading: DeviceReading) -> None:
         """Take over a reading of good quality."""
         ...
 
     def admit(self, setpoint: Setpoint, dt_s: float) -> EnvelopeResult:
         """Return what of a set-point the envelope lets pass."""
-        ...
-
-    def holds(self, setpoint: Setpoint) -> None:
-        """Note which set-point is in force."""
         ...
 
 
@@ -133,7 +135,7 @@ class DeviceCycle:
         """Read, decode, observe."""
         snapshot = await self.sensor.sense()
         if snapshot.quality is Quality.GOOD:
-            self._agent.observe_reading(snapshot.device_reading())
+            self._agent.take_reading(snapshot.device_reading())
         return snapshot
 
     async def act(self, dt_s: float) -> CycleReport:
@@ -155,7 +157,7 @@ class DeviceCycle:
             try:
                 write = await self.link.write(applied)
                 self._bumpless.holds(write.written)
-                self._agent.holds(applied)
+                self._agent.setpoint = applied
             except TransportError as failure:
                 error = str(failure)
         if write is not None and write.status is WriteStatus.READ_BACK_DIFFERS:

@@ -31,6 +31,8 @@ logger = logging.getLogger(__name__)
 
 EVERYONE = "all"
 """Agent of a mode request that is meant for every device of every edge process."""
+SHORTEST_WAIT_S = 1e-3
+"""No event loop sleeps much more exactly than this."""
 RETRY_S = 0.1
 """Lock-step: pause between two tries to read the same device."""
 
@@ -144,6 +146,7 @@ class EdgeRuntime:
             modes = await stack.enter_async_context(self._bus.subscribe(MODE))
             clocks = await stack.enter_async_context(self._bus.subscribe(CLOCK))
             await self._announce(online=True)
+            await self._bus.announce()
             try:
                 async with asyncio.TaskGroup() as group:
                     jobs = [
@@ -159,11 +162,12 @@ class EdgeRuntime:
                 await asyncio.shield(self._leave())
 
     async def _announce(self, *, online: bool) -> None:
+        """Say which devices are looked after. A meter is no agent: its telemetry says enough,
+        and a microgrid's coordinator, of the same name, says its own status.
+        """
         for device_id, cycle in self.devices.items():
             mode = cycle.modes.mode if online else None
             await self._report.status(device_id, "device", mode=mode, online=online)
-        for meter_id in self.meters:
-            await self._report.status(meter_id, "meter", online=online)
 
     async def _leave(self) -> None:
         await asyncio.gather(*(cycle.leave() for cycle in self.devices.values()))
@@ -312,7 +316,7 @@ class EdgeRuntime:
             if now >= tell_at:
                 await self._tell(clock.step)
                 tell_at = now + self.settings.repeat_s
-            await self._wait_for_news(min(tell_at, began + patience_s) - now)
+            await self._wait_for_news(max(SHORTEST_WAIT_S, min(tell_at, began + patience_s) - now))
 
     def _superseded(self, clock: PlantClock) -> bool:
         latest = self._clock

@@ -110,7 +110,7 @@ async def ticks(
     while True:
         due = start + index * period_s
         await _sleep_until(due, now)
-        late = now() - due
+        late = max(0.0, now() - due)
         skipped = int(late // period_s)
         index += skipped
         yield Tick(index, due + skipped * period_s, late - skipped * period_s, skipped)

@@ -13,11 +13,11 @@ import argparse
 import gzip
 import io
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import simbench
 
 FloatArray = npt.NDArray[np.float64]
@@ -100,6 +100,15 @@ def scaled(values: FloatArray, name: str, *, over_rows: int) -> FloatArray:
     return np.asarray(np.maximum(values, 0.0) / peak)
 
 
+def read_columns(path: Path, names: Sequence[str]) -> dict[str, FloatArray]:
+    """Read some columns of a SimBench table."""
+    with path.open(encoding="utf-8") as file:
+        header = file.readline().strip().split(";")
+    numbers = [header.index(name) for name in names]
+    table = np.loadtxt(path, delimiter=";", skiprows=1, usecols=numbers)
+    return dict(zip(names, table.T, strict=True))
+
+
 def build() -> dict[str, FloatArray]:
     """Return the columns of the data set.
 
@@ -107,14 +116,14 @@ def build() -> dict[str, FloatArray]:
     and wind by their greatest value, which is what a rating means.
     """
     folder = Path(simbench.__file__).parent / "networks" / SCENARIO
-    loads = pd.read_csv(folder / "LoadProfile.csv", sep=";")
-    renewables = pd.read_csv(folder / "RESProfile.csv", sep=";")
-    columns: dict[str, FloatArray] = {"time_s": np.arange(ROWS) * float(STEP_S)}
+    loads = read_columns(folder / "LoadProfile.csv", [f"{name}_pload" for name in LOADS])
+    weather = read_columns(folder / "RESProfile.csv", [*SOLAR, WIND])
+    columns: dict[str, FloatArray] = {"time_s": np.arange(ROWS, dtype=np.float64) * STEP_S}
     for name in LOADS:
-        columns[name] = scaled(loads[f"{name}_pload"].to_numpy(float), name, over_rows=4)
+        columns[name] = scaled(loads[f"{name}_pload"], name, over_rows=4)
     for name in SOLAR:
-        columns[name] = scaled(renewables[name].to_numpy(float), name, over_rows=1)
-    columns["wind"] = scaled(renewables[WIND].to_numpy(float), WIND, over_rows=1)
+        columns[name] = scaled(weather[name], name, over_rows=1)
+    columns["wind"] = scaled(weather[WIND], WIND, over_rows=1)
     columns["price"] = np.repeat(hourly_price(), 3600 // STEP_S)
     return columns
 

@@ -7,7 +7,8 @@ scenario axis; N scenarios, D devices in the setup's order.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,8 @@ from simulator.fleet import BoolArray, Fleet, FleetAdvance, FloatArray, IntArray
 from simulator.physics import PhysicsState
 from simulator.plant import SETTLING_SOLVES
 from simulator.readings import AreaArrays, AreaMonitor
+
+_Arrays = TypeVar("_Arrays")
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +157,9 @@ class BatchPlant:
         old = self._state
         now_s = old.measurements.time_s
         row = self.setup.profiles.means_at(now_s, dt_s)
-        done = self._fleet.advance(old.physics, p_set_mw, q_set_mvar, row, now_s[:, None], dt_s)
+        done = self._fleet.advance(
+            old.physics, p_set_mw, q_set_mvar, row=row, time_s=now_s[:, None], dt_s=dt_s
+        )
         scale = self._fleet.load_scale(row)
         solution = self._engine.solve(scale, done.p_mw, done.q_mvar, old.grid, dt_s=dt_s)
         solved = solution.converged
@@ -230,7 +235,7 @@ class BatchPlant:
         time_s: FloatArray,
         asked: tuple[FloatArray, ...],
     ) -> BatchMeasurements:
-        head, pcc = solution.source_p_mw[:, None], solution.source_q_mvar[:, None]
+        head_p_mw, head_q_mvar = solution.source_p_mw[:, None], solution.source_q_mvar[:, None]
         meter_v = np.concatenate([solution.head_v_pu[:, None, :], solution.pcc_v_pu], axis=1)
         return BatchMeasurements(
             solved=solution.converged,
@@ -245,8 +250,8 @@ class BatchPlant:
             reasons=done.reasons,
             p_set_mw=asked[0].copy(),
             q_set_mvar=asked[1].copy(),
-            meter_p_mw=np.concatenate([head, solution.pcc_p_mw], axis=1),
-            meter_q_mvar=np.concatenate([pcc, solution.pcc_q_mvar], axis=1),
+            meter_p_mw=np.concatenate([head_p_mw, solution.pcc_p_mw], axis=1),
+            meter_q_mvar=np.concatenate([head_q_mvar, solution.pcc_q_mvar], axis=1),
             meter_v_pu=_mean_low_high(meter_v),
             areas=self._areas.arrays(solution.v_pu, solution.loading_pct, scale),
             price_usd_per_mwh=row[:, self._fleet.price_column].copy(),
@@ -281,5 +286,20 @@ def _kept_where_failed(old: _State, new: _State) -> _State:
     return _State(physics, new.grid, replace(new.measurements, soc=soc))
 
 
-def _placed(old, rows, new):
-    """Return a copy of nested dataclasses of arrays in which ``rows`` are those of ``new``."""
+def _placed(old: _Arrays, rows: IntArray, new: _Arrays) -> _Arrays:
+    """Return a copy of dataclasses, tuples and dicts of arrays with ``rows`` from ``new``."""
+    if isinstance(old, np.ndarray) and isinstance(new, np.ndarray):
+        whole = old.copy()
+        whole[rows] = new
+        return whole
+    if isinstance(old, dict) and isinstance(new, dict):
+        return {name: _placed(old[name], rows, new[name]) for name in old}  # type: ignore[return-value]
+    if isinstance(old, tuple) and isinstance(new, tuple):
+        pairs = zip(old, new, strict=True)
+        return tuple(_placed(x, rows, y) for x, y in pairs)  # type: ignore[return-value]
+    if not is_dataclass(old) or isinstance(old, type):
+        raise TypeError(f"{type(old).__name__} holds no arrays")
+    return replace(
+        old,
+        **{f.name: _placed(getattr(old, f.name), rows, getattr(new, f.name)) for f in fields(old)},
+    )

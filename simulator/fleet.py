@@ -121,7 +121,7 @@ class Fleet:
             }
             for group in self._groups
         )
-        done = self.advance(states, p_set, q_set, row, time_s, INSTANT_S)
+        done = self.advance(states, p_set, q_set, row=row, time_s=time_s, dt_s=INSTANT_S)
         return replace(
             done, reasons=np.zeros_like(done.reasons), soc=self._soc(states, lead), states=states
         )
@@ -131,6 +131,7 @@ class Fleet:
         states: Sequence[PhysicsState],
         p_set_mw: FloatArray,
         q_set_mvar: FloatArray,
+        *,
         row: FloatArray,
         time_s: float | FloatArray,
         dt_s: float,

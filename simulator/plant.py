@@ -68,7 +68,7 @@ class Plant:
         self.engine: Engine = engine
         self.grid: Grid = engine.grid
         self._fleet = Fleet(setup, self.grid)
-        self._areas = AreaMonitor(self.grid, engine, setup.config)
+        self._areas = AreaMonitor(self.grid, engine.nodes, setup.config)
         self._at = {name: k for k, name in enumerate(setup.config.device_ids)}
         self._state = self._initial(0.0)
 
@@ -123,7 +123,7 @@ class Plant:
         p_set = np.array([s.p_mw for s in values])
         q_set = np.array([s.q_mvar for s in values])
         row = self.setup.profiles.means(old.time_s, dt_s)
-        done = self._fleet.advance(old.physics, p_set, q_set, row, old.time_s, dt_s)
+        done = self._fleet.advance(old.physics, p_set, q_set, row=row, time_s=old.time_s, dt_s=dt_s)
         scale = self._fleet.load_scale(row)
         step = old.step + 1
         try:

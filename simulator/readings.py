@@ -9,10 +9,10 @@ from math import isnan
 import numpy as np
 import numpy.typing as npt
 
-from heron.powergrid.networks import Grid
+from heron.powergrid.networks import Grid, Node
 from heron.powergrid.quantities import AreaReading, DeviceReading, MeterReading
 from heron.powergrid.setups import SetupConfig
-from simulator.engines.base import ComplexArray, Engine, Solution
+from simulator.engines.base import ComplexArray, Solution
 from simulator.fleet import FleetAdvance
 
 FloatArray = npt.NDArray[np.float64]
@@ -58,10 +58,10 @@ class AreaMonitor:
     that follows its voltage draws a little more or less.
     """
 
-    def __init__(self, grid: Grid, engine: Engine, config: SetupConfig) -> None:
+    def __init__(self, grid: Grid, nodes: Sequence[Node], config: SetupConfig) -> None:
         self.areas = grid.areas
         self._low, self._high = config.v_limits_pu
-        buses = [grid.bus_by_name[bus] for bus, _ in engine.nodes]
+        buses = [grid.bus_by_name[bus] for bus, _ in nodes]
         self._nodes, self._starts, _ = _by_area(
             [bus.area if bus.monitored else None for bus in buses], grid.areas
         )
@@ -86,7 +86,8 @@ class AreaMonitor:
         v_min = np.minimum.reduceat(v, self._starts, axis=-1)
         v_max = np.maximum.reduceat(v, self._starts, axis=-1)
         under, over, outside = np.zeros(v_min.shape), np.zeros(v_min.shape), np.zeros(v_min.shape)
-        if v_min.min() < self._low or v_max.max() > self._high:
+        # The negation lets NaN, a scenario without a solution, through to its area.
+        if not (v_min.min() >= self._low and v_max.max() <= self._high):
             below = np.maximum(self._low - v, 0.0)
             above = np.maximum(v - self._high, 0.0)
             under = np.add.reduceat(below, self._starts, axis=-1)
@@ -105,7 +106,7 @@ class AreaMonitor:
             return worst, overload
         loading = loading_pct.take(self._branches, axis=-1)
         worst[..., self._rated] = np.maximum.reduceat(loading, self._branch_starts, axis=-1)
-        if worst.max() > 100.0:
+        if not worst.max() <= 100.0:
             over = np.maximum(loading / 100.0 - 1.0, 0.0)
             overload[..., self._rated] = np.add.reduceat(over, self._branch_starts, axis=-1)
         return worst, overload

@@ -1,7 +1,8 @@
 """The whole loop as processes: broker, simulator, controller, edge.
 
-They start in this order, each when the one before is ready, and end in the other: the edge
-first, while there is still a plant to send the safe set-points to. One that dies ends the rest.
+The broker starts first, then simulator and controller together, and the edge when both are
+ready. They end in the other order: the edge first, while there is still a plant to send the safe
+set-points to. One that dies ends the rest.
 """
 
 from __future__ import annotations
@@ -118,6 +119,15 @@ class LoopResult:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class _Command:
+    """One process: ``agent`` is whose status says that it is ready."""
+
+    name: str
+    argv: list[str]
+    agent: str
+
+
 class LoopRunner:
     """Runs a plan once.
 
@@ -193,25 +203,31 @@ class LoopRunner:
         jobs: list[asyncio.Task[None]],
         url: str,
     ) -> bool:
-        """Start one process after the other; False when told to stop meanwhile."""
+        """Start one stage after the other; False when told to stop meanwhile."""
         port = free_port() if self._plan.port is None else self._plan.port
-        for name, argv, agent in self._commands(url, port):
-            child = Child(name, argv, self._plan.folder / f"{name}.log")
-            await children.enter_async_context(child)
-            self._pids[name] = child.pid
-            jobs.append(group.create_task(self._must_live(child, observer)))
-            try:
-                async with asyncio.timeout(READY_S):
-                    ready = await self._unless_stopped(observer.until(partial(_online, agent)))
-            except TimeoutError as error:
-                raise HeronError(f"{name} was not ready within {READY_S:.0f} s") from error
-            if not ready:
-                return False
-            logger.info("ready name=%s pid=%d", name, child.pid)
+        for stage in self._stages(url, port):
+            for command in stage:
+                child = Child(command.name, command.argv, self._plan.folder / f"{command.name}.log")
+                await children.enter_async_context(child)
+                self._pids[command.name] = child.pid
+                jobs.append(group.create_task(self._must_live(child, observer)))
+            for command in stage:
+                try:
+                    async with asyncio.timeout(READY_S):
+                        ready = observer.until(partial(_online, command.agent))
+                        if not await self._unless_stopped(ready):
+                            return False
+                except TimeoutError as error:
+                    text = f"{command.name} was not ready within {READY_S:.0f} s"
+                    raise HeronError(text) from error
+                logger.info("ready name=%s", command.name)
         return True
 
-    def _commands(self, url: str, port: int) -> list[tuple[str, list[str], str]]:
-        """Return name, arguments and the agent whose status says that it is ready."""
+    def _stages(self, url: str, port: int) -> list[list[_Command]]:
+        """Return what starts together, in the order of the start.
+
+        The edge comes last: it writes to no device unless somebody can decide.
+        """
         plan = self._plan
         common = ["--setup", plan.setup, "--broker", url, "--site", plan.site]
         simulate = [
@@ -231,9 +247,11 @@ class LoopRunner:
             *("--report", str(self._edge_report_path)),
         ]
         return [
-            (SIMULATE, simulate, "simulator"),
-            (CONTROLLER, controller, plan.dso),
-            (EDGE, edge, EDGE),
+            [
+                _Command(SIMULATE, simulate, "simulator"),
+                _Command(CONTROLLER, controller, plan.dso),
+            ],
+            [_Command(EDGE, edge, EDGE)],
         ]
 
     @property

@@ -17,6 +17,7 @@ from heron.powergrid.setups import (
     load_profile_names,
     read_setup,
 )
+from heron.powergrid.setups.schema import json_schema_text
 
 
 def run(argv: Sequence[str]) -> int:
@@ -26,6 +27,9 @@ def run(argv: Sequence[str]) -> int:
         match args.verb:
             case "list":
                 return _list(args.json)
+            case "schema":
+                print(json_schema_text(), end="")
+                return 0
             case "show":
                 return _show(args.setup, args.json)
             case _:
@@ -40,10 +44,11 @@ def _parser() -> argparse.ArgumentParser:
     for verb, says in (
         ("list", "name the setups that ship"),
         ("show", "describe one"),
+        ("schema", "print the JSON schema of config.yml"),
         ("check", "report every mistake in one; exit 1 if there is any"),
     ):
         sub = verbs.add_parser(verb, help=says, description=says)
-        if verb != "list":
+        if verb in {"show", "check"}:
             sub.add_argument("setup", help="name of a shipped setup, or path to a config.yml")
         sub.add_argument("--json", action="store_true", help="print one JSON document")
     return parser

@@ -220,7 +220,7 @@ def _parser() -> argparse.ArgumentParser:
         "--start",
         default="auto",
         metavar="WHEN",
-        help="plant time at the start: seconds, day:N, test:N, train:N, or auto, the first test day",
+        help="seconds of plant time, day:N, test:N, train:N, or auto (the first test day)",
     )
     add("--port", type=_port, help="Modbus port of the simulator (default: a free one)")
     add("--broker", metavar="URL", help="mqtt://host:port (default: the embedded broker)")

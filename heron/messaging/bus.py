@@ -122,11 +122,14 @@ class Bus(ABC):
         status: Birth of the process that owns the bus: published (retained) at each
             connection, and its last will with ``online=False``. On leaving the context the
             same is published, so that a clean end and a crash look alike to others.
+        announce: Publish the birth on entering the context. With False the owner calls
+            `announce` when it is ready, e.g. after its subscriptions.
     """
 
-    def __init__(self, site: str, status: Status | None = None) -> None:
+    def __init__(self, site: str, status: Status | None = None, *, announce: bool = True) -> None:
         self.site = site
         self.status = status
+        self._announced = announce
         self.counters = BusCounters()
         self._subscriptions: list[Subscription[Any]] = []
         self._kept: dict[str, tuple[Topic[Any], bytes]] = {}
@@ -189,9 +192,15 @@ class Bus(ABC):
     async def _send(self, topic: Topic[Any], path: str, payload: bytes) -> bool:
         """Hand a message to the broker; False when the connection was lost meanwhile."""
 
-    async def _announce(self) -> None:
-        """After a connection: say who is alive, and send what was kept meanwhile."""
+    async def announce(self) -> None:
+        """Say that the owner is there, now and after each reconnection."""
+        self._announced = True
         if self.status is not None:
+            await self.publish(STATUS, self.status, agent=self.status.agent)
+
+    async def _resume(self) -> None:
+        """After a connection: say who is alive, and send what was kept meanwhile."""
+        if self.status is not None and self._announced:
             path = STATUS.path(self.site, self.status.agent)
             self._kept[path] = (STATUS, self._encode(STATUS, self.status))
         for path, (topic, payload) in list(self._kept.items()):
@@ -302,9 +311,14 @@ class InMemoryBus(Bus):
     """
 
     def __init__(
-        self, hub: MemoryHub | None = None, *, site: str = "site", status: Status | None = None
+        self,
+        hub: MemoryHub | None = None,
+        *,
+        site: str = "site",
+        status: Status | None = None,
+        announce: bool = True,
     ) -> None:
-        super().__init__(site, status)
+        super().__init__(site, status, announce=announce)
         self.hub = MemoryHub() if hub is None else hub
 
     @property
@@ -346,7 +360,7 @@ class InMemoryBus(Bus):
         self.counters.connections += 1
         for path, payload in self.hub.retained().items():
             self.take(path, payload)
-        await self._announce()
+        await self._resume()
 
     def take(self, path: str, payload: bytes) -> None:
         """Give a message of the hub to the subscriptions that it matches."""

@@ -25,7 +25,8 @@ from heron.errors import BrokerUnavailable
 LOOPBACK = "127.0.0.1"
 _MAX_PAYLOAD_BYTES = 1_048_576
 _ATTEMPTS = 3
-_POLL_S = 0.02
+_POLL_S = 0.01
+_READY = b"ready\n"
 
 
 def free_port(host: str = LOOPBACK) -> int:
@@ -109,16 +110,15 @@ class EmbeddedBroker:
             "--port",
             str(self.port),
             stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
             start_new_session=True,
         )
+        assert self._process.stdout is not None
         try:
             async with asyncio.timeout(self._ready_s):
-                while not await _accepts(self.port):
-                    if self._process.returncode is not None:
-                        raise BrokerUnavailable(
-                            self.url, f"the embedded broker ended with {self._process.returncode}"
-                        )
-                    await asyncio.sleep(_POLL_S)
+                if await self._process.stdout.readline() != _READY:
+                    code = await self._process.wait()
+                    raise BrokerUnavailable(self.url, f"the embedded broker ended with {code}")
         except TimeoutError as error:
             await self._stop()
             raise BrokerUnavailable(self.url, f"no answer within {self._ready_s} s") from error
@@ -152,37 +152,32 @@ def _require_free(port: int) -> None:
             raise BrokerUnavailable(f"mqtt://{LOOPBACK}:{port}", "the port is taken") from error
 
 
-async def _accepts(port: int) -> bool:
-    try:
-        _, writer = await asyncio.open_connection(LOOPBACK, port)
-    except OSError:
-        return False
-    writer.close()
-    with suppress(OSError):
-        await writer.wait_closed()
-    return True
-
-
 def _exit_with_parent() -> None:
     sys.stdin.buffer.read()
     os._exit(0)
 
 
-def _send_without_delay(port: int) -> None:
-    """Turn Nagle's algorithm off for whoever connects.
+def _prepare_listener(port: int) -> None:
+    """Say ready when the broker listens, with Nagle's algorithm off for whoever connects.
 
     The broker leaves it on: the second message of a burst then waits for the acknowledgement
-    of the first, 40 ms. A connection inherits the option from its listener, so it is set
-    there, as soon as the broker has opened it.
+    of the first, 40 ms. A connection inherits the option from its listener.
     """
-    for _ in range(500):
-        for fd in range(3, 256):
-            with suppress(OSError), socket.socket(fileno=os.dup(fd)) as candidate:
-                listens = candidate.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
-                if listens and candidate.getsockname()[1] == port:
-                    candidate.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                    return
-        time.sleep(0.01)
+    while not _set_no_delay(port):
+        time.sleep(_POLL_S)
+    sys.stdout.buffer.write(_READY)
+    sys.stdout.buffer.flush()
+
+
+def _set_no_delay(port: int) -> bool:
+    """Set the option on the socket of this process that listens on a port, if there is one."""
+    for fd in range(3, 256):
+        with suppress(OSError), socket.socket(fileno=os.dup(fd)) as candidate:
+            listens = candidate.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+            if listens and candidate.getsockname()[1] == port:
+                candidate.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                return True
+    return False
 
 
 def _serve(port: int) -> None:
@@ -193,7 +188,7 @@ def _serve(port: int) -> None:
     logging.getLogger("rumqttd").setLevel(logging.CRITICAL)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_exit_with_parent, daemon=True).start()
-    threading.Thread(target=_send_without_delay, args=(port,), daemon=True).start()
+    threading.Thread(target=_prepare_listener, args=(port,), daemon=True).start()
     IotCoreBroker(
         listen=LOOPBACK, port=port, max_payload_size=_MAX_PAYLOAD_BYTES, max_inflight_count=1000
     ).run_forever()

@@ -112,11 +112,12 @@ class MqttBus(Bus):
         *,
         site: str = "site",
         status: Status | None = None,
+        announce: bool = True,
         client_id: str | None = None,
         patience: Patience | None = None,
         rng: random.Random | None = None,
     ) -> None:
-        super().__init__(site, status)
+        super().__init__(site, status, announce=announce)
         self._address = BrokerAddress.parse(address) if isinstance(address, str) else address
         self._patience = patience or Patience()
         self._rng = rng or random.Random()
@@ -235,7 +236,7 @@ class MqttBus(Bus):
         logger.info(
             "broker_connected address=%s connection=%d", self.address, self.counters.connections
         )
-        await self._announce()
+        await self._resume()
 
     def _go_offline(self, error: BaseException | None) -> None:
         if self.connected and error is not None:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from heron.errors import ConfigError
-from heron.powergrid.device_configs import DeviceConfig
+from heron.powergrid.device_configs import DAY_S, DeviceConfig
 from heron.powergrid.quantities import AreaReading, Measurements
 
 if TYPE_CHECKING:
@@ -76,12 +76,13 @@ class StepAccounts:
 
 
 class Accountant:
-    """Accounts step after step for one setup; holds no state between them."""
+    """Accounts step after step for one setup; what it returns depends on the two only."""
 
     def __init__(self, setup: Setup) -> None:
         config = setup.config
         self._profiles = setup.profiles
         self._price = config.price_profile
+        self._mean_of_day: tuple[float, float] = (-1.0, 0.0)
         self._penalty = config.penalty
         self._share = config.share_reward
         self._dso = config.dso_config.name
@@ -104,8 +105,7 @@ class Accountant:
     def _account(self, before: Measurements, after: Measurements) -> StepAccounts:
         h = after.dt_s / 3600.0
         price = after.price_usd_per_mwh
-        day_ahead = self._profiles.day_ahead(before.time_s, self._price)
-        store_value = STORED_ENERGY_VALUE * sum(day_ahead) / len(day_ahead)
+        store_value = STORED_ENERGY_VALUE * self._mean_price(before.time_s)
         cost: dict[str, float] = {}
         device_costs: dict[str, dict[str, float]] = {}
         imports = 0.0
@@ -124,6 +124,14 @@ class Accountant:
         cost[self._dso] = price * (after.meters[HEAD].p_mw - imports) * h
         safety = {name: _safety(after.areas[name], h) for name in cost}
         return self._settle(after, cost, device_costs, safety)
+
+    def _mean_price(self, time_s: float) -> float:
+        """Return the mean price of a day, remembered until another day is asked for."""
+        day = time_s // DAY_S
+        if self._mean_of_day[0] != day:
+            prices = self._profiles.day_ahead(time_s, self._price)
+            self._mean_of_day = (day, sum(prices) / len(prices))
+        return self._mean_of_day[1]
 
     def _settle(
         self,

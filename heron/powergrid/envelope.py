@@ -208,19 +208,23 @@ def _admit_p(
     The rules narrow one interval, and each that moves the value leaves its reason.
     """
     low, high = limits.p_min_mw, limits.p_max_mw
-    p = _clip(p, low, high, ClipReason.POWER_LIMIT, reasons)
+    if not low <= p <= high:
+        p = _clip(p, low, high, ClipReason.POWER_LIMIT, reasons)
     if limits.ramp_mw_per_min is not None:
         start = reading.p_mw if previous is None else previous.p_mw
         start = min(max(start, low), high)
         reach = limits.ramp_mw_per_min * dt_s / 60.0
         low, high = max(low, start - reach), min(high, start + reach)
-        p = _clip(p, low, high, ClipReason.RAMP, reasons)
+        if not low <= p <= high:
+            p = _clip(p, low, high, ClipReason.RAMP, reasons)
     if limits.storage is not None and reading.soc is not None:
         low, high = _narrow(low, high, *limits.storage.p_range_mw(reading.soc, dt_s))
-        p = _clip(p, low, high, ClipReason.STATE_OF_CHARGE, reasons)
+        if not low <= p <= high:
+            p = _clip(p, low, high, ClipReason.STATE_OF_CHARGE, reasons)
     if limits.s_max_mva is not None:
         low, high = _narrow(low, high, -limits.s_max_mva, limits.s_max_mva)
-        p = _clip(p, low, high, ClipReason.APPARENT_POWER, reasons)
+        if not low <= p <= high:
+            p = _clip(p, low, high, ClipReason.APPARENT_POWER, reasons)
     return _hold_voltage(
         p, reading.p_mw, (low, high), limits=limits, reading=reading, reasons=reasons
     )
@@ -236,11 +240,13 @@ def _admit_q(
 ) -> float:
     """Return the admissible reactive power beside ``p``."""
     low, high = limits.q_min_mvar, limits.q_max_mvar
-    q = _clip(q, low, high, ClipReason.POWER_LIMIT, reasons)
+    if not low <= q <= high:
+        q = _clip(q, low, high, ClipReason.POWER_LIMIT, reasons)
     if limits.s_max_mva is not None:
         beside = math.sqrt(max(0.0, limits.s_max_mva**2 - p**2))
         low, high = _narrow(low, high, -beside, beside)
-        q = _clip(q, low, high, ClipReason.APPARENT_POWER, reasons)
+        if not low <= q <= high:
+            q = _clip(q, low, high, ClipReason.APPARENT_POWER, reasons)
     return _hold_voltage(
         q, reading.q_mvar, (low, high), limits=limits, reading=reading, reasons=reasons
     )
@@ -269,16 +275,15 @@ def _hold_voltage(
         high = present
     if reading.v_min_pu < v_low:
         low = present
-    return _clip(x, low, high, ClipReason.VOLTAGE, reasons)
+    return x if low <= x <= high else _clip(x, low, high, ClipReason.VOLTAGE, reasons)
 
 
 def _clip(
     x: float, low: float, high: float, reason: ClipReason, reasons: list[ClipReason]
 ) -> float:
-    clipped = low if x < low else high if x > high else x
-    if clipped != x:
-        reasons.append(reason)
-    return clipped
+    """Bring a value into its interval and note the reason; called for values outside."""
+    reasons.append(reason)
+    return low if x < low else high
 
 
 def _narrow(low: float, high: float, new_low: float, new_high: float) -> tuple[float, float]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import ClassVar, Generic, TypeVar
 
 import numpy as np
@@ -38,7 +38,7 @@ BIT: Mapping[ClipReason, int] = {reason: 1 << k for k, reason in enumerate(ClipR
 """A set of reasons is the sum of their bits, so that arrays can hold it."""
 
 
-@lru_cache(maxsize=None)
+@cache
 def reasons_of(bits: int) -> tuple[ClipReason, ...]:
     """Return the reasons that a sum of bits stands for."""
     return tuple(reason for reason, bit in BIT.items() if bits & bit)

@@ -38,6 +38,7 @@ class EVChargerPhysics(DevicePhysics[EVChargerConfig]):
         self.init_soc = np.array([c.init_soc for c in configs])
         self.charge_efficiency = np.array([c.ch_eff for c in configs])
         self.discharge_efficiency = np.array([c.dsc_eff for c in configs])
+        self.efficiencies = (self.charge_efficiency, self.discharge_efficiency)
         self.arrival_s = np.array([c.arrival_hour * 3600.0 for c in configs])
         stay = [(c.departure_hour - c.arrival_hour) % 24.0 * 3600.0 for c in configs]
         self.stay_s = np.array([s or DAY_S for s in stay])
@@ -89,8 +90,6 @@ class EVChargerPhysics(DevicePhysics[EVChargerConfig]):
         gives_mw = energy_mwh * self.discharge_efficiency / some_h
         takes_mw = (self.capacity_mwh - energy_mwh) / (self.charge_efficiency * some_h)
         p_mw = np.minimum(np.maximum(asked_mw, -takes_mw), gives_mw)
-        after_mwh = stored_after(
-            energy_mwh, p_mw, self.charge_efficiency, self.discharge_efficiency, 1.0, hours
-        )
+        after_mwh = stored_after(energy_mwh, p_mw, self.efficiencies, effective_h=hours)
         after = np.minimum(np.maximum(after_mwh / self.capacity_mwh, 0.0), 1.0)
         return np.asarray(p_mw * hours), np.asarray(after)

@@ -23,9 +23,9 @@ from simulator.physics.base import (
 def stored_after(
     energy_mwh: FloatArray,
     p_mw: FloatArray,
-    charge_efficiency: FloatArray,
-    discharge_efficiency: FloatArray,
-    keeps: FloatArray | float,
+    efficiencies: tuple[FloatArray, FloatArray],
+    *,
+    keeps: FloatArray | float = 1.0,
     effective_h: FloatArray | float,
 ) -> FloatArray:
     """Return the energy stored after a step at constant power.
@@ -36,12 +36,13 @@ def stored_after(
     Args:
         energy_mwh: (..., n) stored at the start.
         p_mw: (..., n) power at the terminals, positive = discharges.
-        charge_efficiency: (n,) share of the charging energy that is stored.
-        discharge_efficiency: (n,) share of the stored energy that comes out.
+        efficiencies: (n,) share of the charging energy that is stored, and (n,) share of the
+            stored energy that comes out.
         keeps: (n,) share that self-discharge leaves after the step, exp(-k dt).
         effective_h: (n,) (1 - exp(-k dt)) / k in hours; dt without self-discharge.
     """
-    drawn_mw = np.where(p_mw > 0.0, p_mw / discharge_efficiency, p_mw * charge_efficiency)
+    charging, discharging = efficiencies
+    drawn_mw = np.where(p_mw > 0.0, p_mw / discharging, p_mw * charging)
     return np.asarray(energy_mwh * keeps - drawn_mw * effective_h)
 
 
@@ -62,6 +63,7 @@ class StoragePhysics(DevicePhysics[StorageConfig]):
         self.init_soc = np.array([c.init_soc for c in configs])
         self.charge_efficiency = np.array([c.ch_eff for c in configs])
         self.discharge_efficiency = np.array([c.dsc_eff for c in configs])
+        self.efficiencies = (self.charge_efficiency, self.discharge_efficiency)
         lost = np.minimum([c.self_discharge_per_h for c in configs], 1.0 - 1e-12)
         self.decay_per_h = -np.log1p(-lost)
         self.has_decay = bool(lost.any())
@@ -97,7 +99,7 @@ class StoragePhysics(DevicePhysics[StorageConfig]):
             end_mw = np.where(full_or_empty, p_mw, end_mw)
         q_mvar, reactive = self.within_q_limits(p_mw, q_set_mvar)
         after_mwh = stored_after(
-            energy_mwh, p_mw, self.charge_efficiency, self.discharge_efficiency, keeps, effective_h
+            energy_mwh, p_mw, self.efficiencies, keeps=keeps, effective_h=effective_h
         )
         # Rounding must not leave the window by a bit.
         after_mwh = np.minimum(after_mwh, self.e_max_mwh)

@@ -21,7 +21,9 @@ from heron.testing.brokers import Cable, mosquitto
 class Net(Protocol):
     """A place where buses meet, and whose links can be cut."""
 
-    async def join(self, site: str = "site", status: Status | None = None) -> Bus: ...
+    async def join(
+        self, site: str = "site", status: Status | None = None, announce: bool = True
+    ) -> Bus: ...
 
     async def cut(self, bus: Bus) -> None: ...
 
@@ -33,9 +35,11 @@ class MemoryNet:
         self._stack = stack
         self._hub = MemoryHub()
 
-    async def join(self, site: str = "site", status: Status | None = None) -> Bus:
+    async def join(
+        self, site: str = "site", status: Status | None = None, announce: bool = True
+    ) -> Bus:
         return await self._stack.enter_async_context(
-            InMemoryBus(self._hub, site=site, status=status)
+            InMemoryBus(self._hub, site=site, status=status, announce=announce)
         )
 
     async def cut(self, bus: Bus) -> None:
@@ -53,10 +57,12 @@ class BrokerNet:
         self._port = int(url.rsplit(":", 1)[1])
         self._cables: dict[Bus, Cable] = {}
 
-    async def join(self, site: str = "site", status: Status | None = None) -> Bus:
+    async def join(
+        self, site: str = "site", status: Status | None = None, announce: bool = True
+    ) -> Bus:
         cable = await self._stack.enter_async_context(Cable(self._port))
         bus = await self._stack.enter_async_context(
-            MqttBus(f"mqtt://127.0.0.1:{cable.port}", site=site, status=status)
+            MqttBus(f"mqtt://127.0.0.1:{cable.port}", site=site, status=status, announce=announce)
         )
         self._cables[bus] = cable
         return bus
@@ -199,6 +205,15 @@ async def test_leaving_says_offline(net: Net) -> None:
         assert (await anext(statuses))[1].online
         await leaver.__aexit__(None, None, None)
         assert not (await anext(statuses))[1].online
+
+
+async def test_a_birth_can_wait_until_its_owner_is_ready(net: Net) -> None:
+    watcher, owner = await net.join(), await net.join(status=born("edge"), announce=False)
+    async with watcher.subscribe(STATUS) as statuses:
+        await watcher.publish(STATUS, born("other"), agent="other")
+        assert (await anext(statuses))[0] == "other"
+        await owner.announce()
+        assert await anext(statuses) == ("edge", born("edge"))
 
 
 async def test_a_reconnected_bus_is_online_and_hears_again(net: Net) -> None:

@@ -21,6 +21,7 @@ from heron.policy.codec import FloatArray
 from heron.powergrid.accounting import Accountant, StepAccounts
 from heron.powergrid.agents import PowerGridAgent
 from heron.powergrid.quantities import Measurements, Setpoint
+from heron.powergrid.registers import RegisterResolution, site_plan
 from heron.powergrid.setups import Setup, as_setup
 from simulator import Plant
 
@@ -29,7 +30,7 @@ DIVERGED_PENALTY = 1000.0
 """What each agent loses when no power-flow solution is found, which also ends the episode: about
 what a day of doing nothing costs on the setup that ships."""
 
-_ENV_KEYS = ("env_id", "centralized", "visibility_level")
+_ENV_KEYS = ("env_id", "centralized", "visibility_level", "through_registers")
 
 StepReturn = tuple[
     dict[str, FloatArray],
@@ -49,6 +50,10 @@ class NetworkedGridEnv(PettingZooParallelEnv):
     the agent's codec.
 
     ``reset(options={"day": d})`` starts on day ``d`` of the data year instead.
+
+    With ``through_registers`` in its configuration the agents see, and the devices are told,
+    what passes through the registers of the deployed loop: rounded as there, so that the two
+    give the same trajectory step for step.
 
     A subclass builds network and agents and may change the reward, with the three hooks
     `_build_net`, `_build_agents` and `_reward_and_safety`.
@@ -80,6 +85,9 @@ class NetworkedGridEnv(PettingZooParallelEnv):
         self.penalty = config.penalty
         self.share_reward = config.share_reward
 
+        self._registers = (
+            RegisterResolution(site_plan(config)) if own.get("through_registers") else None
+        )
         self.net: Plant = self._build_net()
         self.agent_dict: dict[str, PowerGridAgent] = self._build_agents()
         for agent in self.agent_dict.values():
@@ -177,7 +185,7 @@ class NetworkedGridEnv(PettingZooParallelEnv):
         self.reset_agents(seed=seed)
         plant_seed = int(self._rng.integers(2**31))
         measurements = self.net.reset(seed=plant_seed, start_s=day * DAY_S)
-        self._update_agents(measurements)
+        self._update_agents(self._seen(measurements))
         return self._observe(), {agent: {"day": day} for agent in self.agents}
 
     def step(self, actions: Mapping[str, FloatArray]) -> StepReturn:
@@ -203,7 +211,7 @@ class NetworkedGridEnv(PettingZooParallelEnv):
         if self.share_reward:
             mean = sum(rewards.values()) / len(rewards)
             rewards = dict.fromkeys(rewards, mean)
-        self._update_agents(after)
+        self._update_agents(self._seen(after))
         observations = self._observe()
         over = self._t >= self.max_episode_steps
         infos = {a: self._info(a, after) for a in self.agents}
@@ -258,7 +266,13 @@ class NetworkedGridEnv(PettingZooParallelEnv):
             agent = self.agent_dict[agent_id]
             agent.apply_action(actions[agent_id])
             setpoints |= agent.setpoints
-        return setpoints
+        return setpoints if self._registers is None else self._registers.setpoints(setpoints)
+
+    def _seen(self, measurements: Measurements) -> Measurements:
+        """Return what the agents can read of the plant."""
+        if self._registers is None:
+            return measurements
+        return self._registers.measurements(measurements)
 
     def _observe(self) -> dict[str, FloatArray]:
         return {a: c.encode(self.agent_dict[a]) for a, c in self.codecs.items()}

@@ -4,8 +4,7 @@ Each class does with arrays what the agents, the envelope and the accountant do 
 test holds them to the same figures. What a setup may contain beyond that is refused when the
 vector environment is built.
 
-Shapes: N scenarios, D devices in the order of ``config.device_ids``, M microgrids in the order
-of ``config.microgrid_ids``.
+Shapes: N scenarios, D devices and M microgrids in the order of the setup.
 """
 
 from __future__ import annotations
@@ -28,43 +27,13 @@ from heron.powergrid.device_configs import (
 )
 from heron.powergrid.features import MarketSignal, TimeOfDay
 from heron.powergrid.setups import Setup, SetupConfig
+from simulator.batch_plant import BatchMeasurements
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
 DAY_S = 86_400.0
 _SUPPORTED = (GeneratorConfig, StorageConfig, InverterSourceConfig)
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """What meters and devices show, N scenarios.
-
-    Attributes:
-        time_s: (N,) plant time.
-        p_mw: (N, D).
-        q_mvar: (N, D).
-        soc: (N, D); NaN where nothing is stored.
-        available_mw: (N, D); NaN where that means nothing.
-        v_pu: (N, D, 3) mean, lowest and highest phase voltage of each device.
-        meter_p_mw: (N, M) positive = exports.
-        meter_q_mvar: (N, M).
-        meter_v_pu: (N, M, 3) mean, lowest, highest.
-        head_p_mw: (N,) positive = supplies.
-        safety_pu: (N, M + 1) violation and overload of each microgrid, then of the feeder.
-    """
-
-    time_s: FloatArray
-    p_mw: FloatArray
-    q_mvar: FloatArray
-    soc: FloatArray
-    available_mw: FloatArray
-    v_pu: FloatArray
-    meter_p_mw: FloatArray
-    meter_q_mvar: FloatArray
-    meter_v_pu: FloatArray
-    head_p_mw: FloatArray
-    safety_pu: FloatArray
 
 
 def require_supported(setup: Setup) -> None:
@@ -154,6 +123,7 @@ class Observer:
         setup: Setup,
         codecs: Mapping[str, PolicyCodec],
         constant: Mapping[str, npt.NDArray[np.float32]],
+        example: BatchMeasurements,
     ) -> None:
         """Find where each field comes from.
 
@@ -161,6 +131,7 @@ class Observer:
             setup: The setup.
             codecs: Codec per agent, in the order of the microgrids.
             constant: An observation per agent from a single environment.
+            example: Any measurements.
         """
         config = setup.config
         self._step_s = config.step_s
@@ -168,11 +139,10 @@ class Observer:
         self._codecs = codecs
         self._constant = constant
         columns, self._timetable = _timetable(setup)
-        blank = _blank(len(config.device_ids), len(codecs))
         self._timed: dict[str, tuple[IntArray, IntArray]] = {}
         self._measured: dict[str, list[tuple[int, str]]] = {}
         for microgrid, (agent, codec) in zip(self._microgrids, codecs.items(), strict=True):
-            known = microgrid.measured(blank)
+            known = microgrid.measured(example)
             paths = [f.path for f in codec.fields]
             own = [p.removeprefix(f"{agent}.") for p in paths]
             at = [i for i, name in enumerate(own) if name in columns]
@@ -180,7 +150,7 @@ class Observer:
             self._timed[agent] = (np.array(at, np.int64), np.array(picked, np.int64))
             self._measured[agent] = [(i, p) for i, p in enumerate(paths) if p in known]
 
-    def __call__(self, seen: Seen) -> dict[str, npt.NDArray[np.float32]]:
+    def __call__(self, seen: BatchMeasurements) -> dict[str, npt.NDArray[np.float32]]:
         """Return each agent's observations, (N, obs_dim)."""
         steps = np.rint(seen.time_s / self._step_s).astype(np.int64) % len(self._timetable)
         timed = self._timetable[steps]
@@ -218,11 +188,11 @@ class _Microgrid:
         )
         return cls(name, index, float(rating_mva), devices)
 
-    def measured(self, seen: Seen) -> dict[str, FloatArray]:
+    def measured(self, seen: BatchMeasurements) -> dict[str, FloatArray]:
         """Return the measured fields by their path, (N,) each."""
         at = [k for _, k, _ in self.devices]
-        p, q = seen.meter_p_mw[:, self.index], seen.meter_q_mvar[:, self.index]
-        meter_v = seen.meter_v_pu[:, self.index]
+        p, q = seen.meter_p_mw[:, 1 + self.index], seen.meter_q_mvar[:, 1 + self.index]
+        meter_v = seen.meter_v_pu[:, 1 + self.index]
         v_min = np.minimum(meter_v[:, 1], seen.v_pu[:, at, 1].min(axis=1))
         v_max = np.maximum(meter_v[:, 2], seen.v_pu[:, at, 2].max(axis=1))
         name = self.name
@@ -274,11 +244,11 @@ class VectorAccountant:
         self._store_value = STORED_ENERGY_VALUE * price.reshape(-1, per_day).mean(axis=1)
 
     def __call__(
-        self, before: Seen, after: Seen, price: FloatArray
+        self, before: BatchMeasurements, after: BatchMeasurements
     ) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Return cost in $, safety in pu node hours (N, M + 1), and rewards (N, M).
+        """Return cost in $, safety in pu node hours (N, 1 + M), and rewards (N, M).
 
-        The last column of cost and safety is the feeder's. ``price`` is (N,), of the step.
+        The first column of cost and safety is the feeder's.
         """
         h = self._h
         a, b, c = self._fuel
@@ -289,10 +259,12 @@ class VectorAccountant:
         day = (before.time_s // DAY_S).astype(np.int64) % len(self._store_value)
         stored = np.nan_to_num(after.soc - before.soc) * self._capacity
         running = running - self._store_value[day][:, None] * stored
-        own = running @ self._owner - price[:, None] * after.meter_p_mw * h
-        feeder = price * (after.head_p_mw + after.meter_p_mw.sum(axis=1)) * h
-        cost = np.concatenate([own, feeder[:, None]], axis=1)
-        safety = after.safety_pu * h
+        price = after.price_usd_per_mwh
+        own = running @ self._owner - price[:, None] * after.meter_p_mw[:, 1:] * h
+        feeder = price * after.meter_p_mw.sum(axis=1) * h
+        cost = np.concatenate([feeder[:, None], own], axis=1)
+        areas = after.areas
+        safety = (areas.undervoltage_pu + areas.overvoltage_pu + areas.overload_pu) * h
         return cost, safety, self._rewards(cost, safety)
 
     def _rewards(self, cost: FloatArray, safety: FloatArray) -> FloatArray:
@@ -300,7 +272,7 @@ class VectorAccountant:
         n = objective.shape[1] - 1
         if self._config.share_reward:
             return np.repeat(-objective.sum(axis=1, keepdims=True) / n, n, axis=1)
-        return -objective[:, :n] - self._config.penalty * safety[:, n:]
+        return -objective[:, 1:] - self._config.penalty * safety[:, :1]
 
 
 def _decode(spec: SetpointSpec, x: FloatArray) -> FloatArray:
@@ -336,20 +308,3 @@ def _timetable(setup: Setup) -> tuple[dict[str, int], FloatArray]:
         clock.update(time_s)
         table[step] = np.concatenate([market.vector(), clock.vector()])
     return {name: i for i, name in enumerate(names)}, table
-
-
-def _blank(n_devices: int, n_microgrids: int) -> Seen:
-    devices, meters = np.zeros((1, n_devices)), np.zeros((1, n_microgrids))
-    return Seen(
-        time_s=np.zeros(1),
-        p_mw=devices,
-        q_mvar=devices,
-        soc=devices,
-        available_mw=devices,
-        v_pu=np.ones((1, n_devices, 3)),
-        meter_p_mw=meters,
-        meter_q_mvar=meters,
-        meter_v_pu=np.ones((1, n_microgrids, 3)),
-        head_p_mw=np.zeros(1),
-        safety_pu=np.zeros((1, n_microgrids + 1)),
-    )

@@ -12,12 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from simulator.batch_plant import BatchMeasurements, BatchPlant
+from simulator.batch_plant import BatchPlant
 from training.envs.multi_agent_microgrids import MultiAgentMicrogrids
 from training.envs.networked_grid_env import DAY_S, DIVERGED_PENALTY
 from training.envs.vector_agents import (
     Observer,
-    Seen,
     SetpointMapper,
     VectorAccountant,
     require_supported,
@@ -73,21 +72,24 @@ class VectorMicrogrids:
         self._step_s = config.step_s
         self._plant = BatchPlant(setup, n)
         self._map = SetpointMapper(setup, env.codecs)
-        self._observe = Observer(setup, env.codecs, env.reset(seed=seed)[0])
+        self._before = self._plant.measurements
+        constant = env.reset(seed=seed)[0]
+        self._observe = Observer(setup, env.codecs, constant, self._before)
         self._account = VectorAccountant(setup)
         self._days = setup.profiles.train_days if config.train else setup.profiles.test_days
         self._rng = np.random.default_rng(seed)
         self._t = 0
         self._alive = np.ones(n, dtype=bool)
-        self._seen = _seen(self._plant.measurements)
+        self._obs: Observations = {}
 
     def reset(self, days: Sequence[int] | None = None) -> Observations:
         """Start all scenarios, on drawn days or on the given ones, (N,)."""
         chosen = self._rng.choice(self._days, self.n) if days is None else np.asarray(days)
         self._t = 0
         self._alive = np.ones(self.n, dtype=bool)
-        self._seen = _seen(self._plant.reset(start_s=chosen * DAY_S))
-        return self._observe(self._seen)
+        self._before = self._plant.reset(chosen * DAY_S)
+        self._obs = self._observe(self._before)
+        return self._obs
 
     def step(self, actions: Observations) -> VectorStep:
         """Advance all scenarios by one control step.
@@ -95,17 +97,21 @@ class VectorMicrogrids:
         Args:
             actions: (N, act_dim) per agent, in [-1, 1].
         """
-        p_mw, q_mvar = self._map(actions, self._seen.soc)
-        measured = self._plant.step(p_mw, q_mvar, self._step_s)
-        before, alive = self._seen, self._alive
-        self._seen = _seen(measured)
+        before, alive = self._before, self._alive
+        p_mw, q_mvar = self._map(actions, before.soc)
+        after = self._plant.step(p_mw, q_mvar, self._step_s)
         self._t += 1
-        failed = alive & ~measured.converged
+        failed = alive & ~after.solved
         self._alive = alive & ~failed
-        cost, safety, rewards = self._account(before, self._seen, measured.price_usd_per_mwh)
+        cost, safety, rewards = self._account(before, after)
         rewards[failed] = -DIVERGED_PENALTY
+        obs = self._observe(after)
+        for agent, values in obs.items():
+            # Nothing was measured where nothing was solved: the last observation stands.
+            values[~after.solved] = self._obs[agent][~after.solved]
+        self._before, self._obs = after, obs
         return VectorStep(
-            obs=self._observe(self._seen),
+            obs=obs,
             rewards=rewards,
             terminated=failed,
             truncated=self._t >= self.max_episode_steps,
@@ -113,7 +119,3 @@ class VectorMicrogrids:
             cost_usd=cost.sum(axis=1),
             safety=safety.sum(axis=1),
         )
-
-
-def _seen(m: BatchMeasurements) -> Seen:
-    raise NotImplementedError

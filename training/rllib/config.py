@@ -9,6 +9,7 @@ from ray.rllib.core.rl_module.multi_rl_module import MultiRLModule, MultiRLModul
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
 from training.options import TrainOptions
+from training.rllib.batched_runner import BatchedEnvRunner
 from training.rllib.env import RllibMicrogrids
 from training.rllib.learner import GlobalState, NormalisingPPOLearner
 from training.rllib.modules import ActorCritic
@@ -25,6 +26,7 @@ def env_config(options: TrainOptions) -> dict[str, Any]:
         # A central critic needs a state of fixed layout, which padding gives it, too.
         "padded": options.shared_actor or options.algorithm == "mappo",
         "reward_scale": options.reward_scale,
+        "n_scenarios": options.num_envs_per_worker,
     }
 
 
@@ -57,7 +59,8 @@ def build_config(options: TrainOptions, env: RllibMicrogrids) -> PPOConfig:
         .environment(RllibMicrogrids, env_config=env_config(options), disable_env_checking=True)
         .env_runners(
             num_env_runners=options.num_workers,
-            num_envs_per_env_runner=options.num_envs_per_worker,
+            num_envs_per_env_runner=1 if options.batched else options.num_envs_per_worker,
+            env_runner_cls=BatchedEnvRunner if options.batched else None,
             rollout_fragment_length="auto",
             batch_mode="truncate_episodes",
         )

@@ -15,7 +15,7 @@ from heron.core import FIELD_LEVEL, FieldAgentState, Policy
 from heron.errors import ConfigError
 from heron.policy.codec import ActionMapping, SetpointSpec
 from heron.powergrid.device_configs import CustomDeviceConfig, DeviceConfig
-from heron.powergrid.envelope import Admitted, DeviceLimits, EnvelopeResult, Refused, admit
+from heron.powergrid.envelope import Admitted, DeviceLimits, EnvelopeResult, admit
 from heron.powergrid.features import ElectricalBasePh, PowerLimits, StatusBlock, StorageBlock
 from heron.powergrid.quantities import DeviceReading, Setpoint
 from heron.powergrid.setups.problems import problems_of
@@ -214,7 +214,7 @@ class DeviceAgent(FieldAgent):
 
     def _decode(self, values: Sequence[float]) -> Setpoint:
         p, q = self.setpoint.p_mw, self.setpoint.q_mvar
-        for spec, value in zip(self.setpoint_specs(), values, strict=True):
+        for spec, value in zip(self._specs or self.setpoint_specs(), values, strict=True):
             if spec.quantity == "p_mw":
                 p = spec.decode(value)
             elif spec.quantity == "q_mvar":
@@ -240,8 +240,8 @@ class DeviceAgent(FieldAgent):
         """Propose a set-point to the envelope and take over what it lets pass."""
         result = self.admit(setpoint, dt_s)
         self.proposal, self.result = setpoint, result
-        if not isinstance(result, Refused):
-            self.setpoint = result.applied
+        if (applied := result.applied) is not None:
+            self.setpoint = applied
         return result
 
     def apply_action(self, action: ArrayLike) -> None:

@@ -26,7 +26,7 @@ from heron.powergrid.features import (
 )
 from heron.powergrid.quantities import Setpoint
 from heron.powergrid.setups.models import DeviceEntry, MicrogridConfig
-from heron.protocols import Protocol, SetpointProtocol
+from heron.protocols import Coordination, Protocol, SetpointProtocol
 from heron.scheduling import TickConfig
 
 
@@ -174,7 +174,7 @@ class PowerGridAgent(GridAgent):
         devices = list(self.devices.values())
         ends = np.cumsum([device.action_size for device in devices]).tolist()
         starts = [0, *ends[:-1]]
-        straight = all(type(d).apply_action is DeviceAgent.apply_action for d in devices)
+        straight = all(_decodes_itself(type(device)) for device in devices)
         self._straight = list(zip(devices, starts, ends, strict=True)) if straight else None
 
     def apply_action(self, action: ArrayLike) -> None:
@@ -194,8 +194,17 @@ class PowerGridAgent(GridAgent):
         if vector.shape != (self.action.dim_c,) or not math.isfinite(sum(values)):
             vector = self.checked_action(action)
         self.action.c = vector
+        parts = {}
         for device, start, end in self._straight:
+            parts[device.agent_id] = device.action.c = vector[start:end]
             device.apply_values(values[start:end])
+        self.coordination = Coordination(actions=parts)
+
+
+def _decodes_itself(kind: type[DeviceAgent]) -> bool:
+    """Whether a device class leaves the way from action to set-point as it is."""
+    hooks = ("apply_action", "propose", "take_action", "on_message")
+    return all(getattr(kind, hook) is getattr(DeviceAgent, hook) for hook in hooks)
 
 
 def _parts(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, ClassVar
@@ -38,13 +38,13 @@ class DomainFeature(FeatureProvider):
     fields: ClassVar[tuple[FeatureField, ...]] = ()
     settings: ClassVar[tuple[str, ...]] = ()
 
-    _read: ClassVar[Callable[[DomainFeature], Any]]
+    _read: ClassVar[attrgetter[Any]]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Prepare the reading of the fields, which is on the hot path."""
         super().__init_subclass__(**kwargs)
         if cls.fields:
-            cls._read = staticmethod(attrgetter(*(f.name for f in cls.fields)))
+            cls._read = attrgetter(*(f.name for f in cls.fields))
 
     def __init__(self, **values: Any) -> None:
         for name, value in values.items():

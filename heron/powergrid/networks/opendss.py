@@ -59,7 +59,7 @@ def opendss_script(
             n = len(device.phases)
             lines.append(
                 f"new load.{dss_name(device.device_id)}_{p} phases=1 bus1={_bus(device.bus, p)} "
-                f"conn=wye model=1 kv={kv[device.bus]!r} kw={-kw / n!r} kvar={-kvar / n!r} "
+                f"conn=wye model=1 kv={kv[device.bus]!r} kw={-float(kw) / n!r} kvar={-float(kvar) / n!r} "
                 "vminpu=0.01 vmaxpu=10"
             )
     bases = sorted({b.kv_ln * math.sqrt(3) for b in grid.buses}, reverse=True)
@@ -139,12 +139,10 @@ def _regulator(x: Regulator, *, controls: bool) -> Iterator[str]:
 
 def _load(x: Load, scale: float) -> str:
     n = 3 if len(x.elements) == 3 else 1
-    if x.connection == "wye" and n == 3:
-        kv = x.element_kv * math.sqrt(3)
-    else:
-        kv = x.element_kv
+    line_to_line = x.connection == "wye" and n == 3
+    kv = x.element_kv * (math.sqrt(3) if line_to_line else 1.0)
     return (
         f"new load.{dss_name(x.name)} phases={n} bus1={_bus(x.bus, x.phases)} "
-        f"conn={x.connection} model={_MODELS[x.model]} kv={kv!r} kw={x.kw * scale!r} "
-        f"kvar={x.kvar * scale!r} vminpu=0.01 vmaxpu=10"
+        f"conn={x.connection} model={_MODELS[x.model]} kv={kv!r} kw={x.kw * float(scale)!r} "
+        f"kvar={x.kvar * float(scale)!r} vminpu=0.01 vmaxpu=10"
     )

@@ -13,6 +13,7 @@ from heron.powergrid.registers.plan import (
     Unit,
     site_plan,
 )
+from heron.powergrid.registers.resolution import RegisterResolution
 from heron.powergrid.registers.table import (
     Access,
     Block,
@@ -38,6 +39,7 @@ __all__ = [
     "Ratings",
     "Register",
     "RegisterMap",
+    "RegisterResolution",
     "RegisterType",
     "SitePlan",
     "Unit",

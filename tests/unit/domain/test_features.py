@@ -204,7 +204,7 @@ def test_prices_ahead_are_rolled_to_now_and_end_with_the_day() -> None:
     # 89..92 make the next hour, 93..95 are what the second still has of the day.
     assert market.ahead[0] == pytest.approx(np.mean([89, 90, 91, 92]) - 47.5)
     assert market.ahead[1] == pytest.approx((93 + 94 + 95 - 3 * 47.5) / 4)
-    assert not market.ahead[2:].any()
+    assert not any(market.ahead[2:])
     assert market.names()[4:6] == ["ahead_00", "ahead_01"]
 
 

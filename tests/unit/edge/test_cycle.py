@@ -3,7 +3,6 @@ from dataclasses import replace
 
 import pytest
 
-from edge.agents import EnvelopeAgent
 from edge.commands import CommandInbox
 from edge.cycle import DeviceCycle, LocalPolicy
 from edge.fallback import BumplessReturn, SafeSetpoint
@@ -12,6 +11,7 @@ from edge.sensor import Sensor
 from edge.timing import PlantTime
 from heron.errors import PolicyError
 from heron.messaging.wire import Command
+from heron.powergrid.agents import ESS
 from heron.powergrid.device_configs import StorageConfig
 from heron.powergrid.link import Quality, WriteStatus
 from heron.powergrid.quantities import DeviceReading, Setpoint
@@ -41,7 +41,7 @@ class Rig:
         self.sequence = 0
         self.cycle = DeviceCycle(
             link=self.link,
-            agent=EnvelopeAgent(CONFIG),
+            agent=ESS("ess", device_state_config=CONFIG),
             modes=self.modes,
             inbox=self.inbox,
             fallback=SafeSetpoint(CONFIG),

@@ -4,7 +4,6 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from edge.agents import EnvelopeAgent
 from edge.commands import CommandInbox
 from edge.cycle import DeviceCycle
 from edge.fallback import BumplessReturn, SafeSetpoint
@@ -15,6 +14,7 @@ from edge.timing import PlantTime
 from heron.messaging.bus import InMemoryBus, MemoryHub
 from heron.messaging.topics import ACTED, CLOCK, COMMAND, MODE, RESULT, STATUS, TELEMETRY
 from heron.messaging.wire import Command, Message, ModeRequest, PlantClock, Telemetry
+from heron.powergrid.agents import ESS
 from heron.powergrid.device_configs import StorageConfig
 from heron.powergrid.quantities import DeviceReading, MeterReading, Setpoint
 from heron.testing.links import InMemoryLink
@@ -56,7 +56,7 @@ class Rig:
     def _cycle(self, link: InMemoryLink, mode: Mode) -> DeviceCycle:
         return DeviceCycle(
             link=link,
-            agent=EnvelopeAgent(CONFIG),
+            agent=ESS("ess", device_state_config=CONFIG),
             modes=ModeMachine(mode),
             inbox=CommandInbox(self.time),
             fallback=SafeSetpoint(CONFIG),
@@ -286,9 +286,7 @@ async def test_leaving_sends_the_safe_setpoint_and_says_offline() -> None:
         await asyncio.sleep(1.5)
     assert rig.links["ess1"].held == Setpoint(0.05)
     last = dict(rig.of("status"))
-    assert {agent: m.online for agent, m in last.items()} == dict.fromkeys(
-        ("ess1", "ess2", "MG1"), False
-    )
+    assert {agent: m.online for agent, m in last.items()} == {"ess1": False, "ess2": False}
 
 
 @pytest.mark.parametrize("mode", [Mode.MONITOR, Mode.ADVISORY])

@@ -30,7 +30,9 @@ def test_category_b_absorbs_when_voltage_is_high(v_pu: float, q_share: float) ->
 
 
 def test_category_a_has_no_dead_band() -> None:
-    np.testing.assert_allclose(volt_var(np.array([0.95, 1.0, 1.05]), VOLT_VAR_A), [0.125, 0, -0.125])
+    np.testing.assert_allclose(
+        volt_var(np.array([0.95, 1.0, 1.05]), VOLT_VAR_A), [0.125, 0, -0.125]
+    )
 
 
 @pytest.mark.parametrize(("v_pu", "p_share"), [(1.0, 1.0), (1.06, 1.0), (1.08, 0.5), (1.15, 0.0)])
