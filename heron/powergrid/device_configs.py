@@ -200,7 +200,7 @@ class StorageConfig(DeviceConfig):
     init_soc: Fraction = 0.5
     ch_eff: Efficiency = 0.95
     dsc_eff: Efficiency = 0.95
-    self_discharge_per_h: Fraction = 0.0
+    self_discharge_per_h: float = Field(0.0, ge=0.0, lt=1.0)
     degradation_usd_per_mwh: float = Field(0.0, ge=0.0)
 
     @property

@@ -52,11 +52,27 @@ class StorageLimits:
         Returns:
             Strongest charging (zero or negative) and strongest discharging (zero or positive).
         """
-        h = dt_s / 3600.0
-        kept = soc * max(0.0, 1.0 - self.self_discharge_per_h * h)
+        soc, h = self._decayed(soc, dt_s / 3600.0)
         room = max(0.0, self.soc_max - soc) * self.e_capacity_mwh
-        stock = max(0.0, kept - self.soc_min) * self.e_capacity_mwh
+        stock = max(0.0, soc - self.soc_min) * self.e_capacity_mwh
         return -room / (self.ch_eff * h), stock * self.dsc_eff / h
+
+    def soc_after(self, soc: float, p_mw: float, dt_s: float) -> float:
+        """Return the state of charge after ``dt_s`` at constant power, positive = discharges.
+
+        Solves dE/dt = -k E - p / dsc_eff (or -k E - p ch_eff when charging) exactly, so that
+        it does not matter how time is cut into steps.
+        """
+        soc, h = self._decayed(soc, dt_s / 3600.0)
+        drawn = p_mw / self.dsc_eff if p_mw > 0.0 else p_mw * self.ch_eff
+        return soc - drawn * h / self.e_capacity_mwh
+
+    def _decayed(self, soc: float, h: float) -> tuple[float, float]:
+        """Return what self-discharge leaves, and the hours for which power counts in full."""
+        if self.self_discharge_per_h == 0.0:
+            return soc, h
+        decay = -math.log1p(-self.self_discharge_per_h)
+        return soc * math.exp(-decay * h), -math.expm1(-decay * h) / decay
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,6 +347,7 @@ def _storage_problems(limits: DeviceLimits) -> list[tuple[str, object, str]]:
         for name, value in (("ch_eff", store.ch_eff), ("dsc_eff", store.dsc_eff))
         if not 0.0 < value <= 1.0
     ]
-    if not 0.0 <= store.self_discharge_per_h <= 1.0:
-        found.append(("storage.self_discharge_per_h", store.self_discharge_per_h, "0 to 1"))
+    lost = store.self_discharge_per_h
+    if not 0.0 <= lost < 1.0:
+        found.append(("storage.self_discharge_per_h", lost, "at least 0, below 1"))
     return found

@@ -37,11 +37,20 @@ FLOAT32_STEP = 1e-6
 def run_deployed(policy: str, day: int, folder: Path) -> dict[int, dict[str, dict[str, float]]]:
     """Run the loop; return step -> device or meter -> point -> value."""
     recording = folder / "recording.jsonl"
+    options = {
+        "--setup": SETUP,
+        "--steps": STEPS,
+        "--pace": "max",
+        "--seed": SEED,
+        "--start": f"day:{day}",
+        "--policy": policy,
+        "--report": folder / "report.json",
+        "--record": recording,
+        "--runs": folder / "runs",
+    }
+    command = [sys.executable, "-m", "heron.cli.main", "up", "--headless"]
     done = subprocess.run(
-        [sys.executable, "-m", "heron.cli.main", "up", "--setup", SETUP, "--headless"]
-        + ["--steps", str(STEPS), "--pace", "max", "--seed", str(SEED), "--start", f"day:{day}"]
-        + ["--policy", policy, "--report", str(folder / "report.json")]
-        + ["--record", str(recording), "--runs", str(folder / "runs")],
+        [*command, *(str(part) for option in options.items() for part in option)],
         capture_output=True,
         text=True,
         timeout=240,

@@ -15,13 +15,32 @@ PRICE_SPREAD = 0.25
 """How much less a full store's energy is worth than an empty one's, as a share of its value."""
 
 
+class StorageAgent(DeviceAgent):
+    """What batteries and cars share: standing alone, they carry out what is in force."""
+
+    p_mapping: ClassVar[str] = ActionMapping.CENTRED
+
+    def advance(self, dt: float) -> None:
+        """Let the set-point in force act on the state of charge for ``dt`` hours."""
+        if self.reading is None or self.reading.soc is None or dt <= 0.0:
+            return
+        result = self.admit(self.setpoint, dt * 3600.0)
+        applied = result.applied
+        if applied is None:
+            return
+        store = self.limits.storage
+        if store is None:
+            return
+        soc = store.soc_after(self.reading.soc, applied.p_mw, dt * 3600.0)
+        self.take_reading(replace(self.reading, p_mw=applied.p_mw, q_mvar=applied.q_mvar, soc=soc))
+
+
 @register_device("ESS")
-class ESS(DeviceAgent):
+class ESS(StorageAgent):
     """A battery; its action is active power (discharge positive) and, if it can, reactive."""
 
     config_model = StorageConfig
     config: StorageConfig
-    p_mapping: ClassVar[str] = ActionMapping.CENTRED
 
     def set_state(self) -> None:
         """Terminals, store, ranges."""
@@ -33,20 +52,6 @@ class ESS(DeviceAgent):
             dsc_eff=self.config.dsc_eff,
         )
         self.state.features.extend([self.electrical_feature(), store, self.limits_feature()])
-
-    def advance(self, dt: float) -> None:
-        """Let the set-point in force act on the state of charge for ``dt`` hours."""
-        if self.reading is None or self.reading.soc is None or dt <= 0.0:
-            return
-        result = self.admit(self.setpoint, dt * 3600.0)
-        applied = result.applied
-        if applied is None:
-            return
-        p, config = applied.p_mw, self.config
-        taken = p / config.dsc_eff if p > 0.0 else p * config.ch_eff
-        kept = self.reading.soc * (1.0 - config.self_discharge_per_h * dt)
-        soc = kept - taken * dt / config.e_capacity_mwh
-        self.take_reading(replace(self.reading, p_mw=p, q_mvar=applied.q_mvar, soc=soc))
 
     def _best_p_mw(self, price: float) -> float:
         """Return the power that pays, given what the store holds and what it is worth.
@@ -72,12 +77,11 @@ class ESS(DeviceAgent):
 
 
 @register_device("EVCharger")
-class EVCharger(DeviceAgent):
+class EVCharger(StorageAgent):
     """A charging point; its action is active power, charging negative."""
 
     config_model = EVChargerConfig
     config: EVChargerConfig
-    p_mapping: ClassVar[str] = ActionMapping.CENTRED
 
     def set_state(self) -> None:
         """Terminals, the car's battery, whether a car is there."""

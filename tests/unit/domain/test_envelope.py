@@ -146,11 +146,23 @@ def test_a_store_does_not_charge_above_its_window() -> None:
     assert result.reasons == (ClipReason.STATE_OF_CHARGE,)
 
 
-def test_self_discharge_leaves_less_to_give() -> None:
+def test_self_discharge_leaves_less_to_give_and_more_room() -> None:
     leaky = StorageLimits(1.0, 0.1, 0.9, self_discharge_per_h=0.5)
-    assert leaky.p_range_mw(0.5, HOUR) == pytest.approx((-0.4, 0.15))
+    # In an hour half is lost; power counts for (1 - 0.5) / ln 2 hours.
+    hours = 0.5 / math.log(2.0)
+    assert leaky.p_range_mw(0.5, HOUR) == pytest.approx((-0.65 / hours, 0.15 / hours))
     assert leaky.p_range_mw(0.15, HOUR)[1] == 0.0
-    assert leaky.p_range_mw(0.5, 4 * HOUR)[1] == 0.0
+    assert leaky.soc_after(0.5, 0.15 / hours, HOUR) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("p", [-0.3, 0.0, 0.2])
+def test_the_state_of_charge_does_not_depend_on_how_time_is_cut(p: float) -> None:
+    store = StorageLimits(2.0, ch_eff=0.9, dsc_eff=0.8, self_discharge_per_h=0.02)
+    once = store.soc_after(0.5, p, HOUR)
+    often = 0.5
+    for _ in range(60):
+        often = store.soc_after(often, p, 60.0)
+    assert often == pytest.approx(once, abs=1e-12)
 
 
 @pytest.mark.parametrize(("soc", "asked"), [(0.05, 0.3), (0.95, -0.3)])
@@ -258,7 +270,7 @@ GOOD = {"p_min_mw": -1.0, "p_max_mw": 1.0}
         ({"storage": StorageLimits(1.0, ch_eff=0.0)}, "storage.ch_eff"),
         ({"storage": StorageLimits(1.0, dsc_eff=1.1)}, "storage.dsc_eff"),
         ({"storage": StorageLimits(1.0, self_discharge_per_h=-0.1)}, "self_discharge_per_h"),
-        ({"storage": StorageLimits(1.0, self_discharge_per_h=1.1)}, "self_discharge_per_h"),
+        ({"storage": StorageLimits(1.0, self_discharge_per_h=1.0)}, "self_discharge_per_h"),
     ],
 )
 def test_wrong_limits_are_named(wrong: dict[str, object], where: str) -> None:
@@ -269,7 +281,7 @@ def test_wrong_limits_are_named(wrong: dict[str, object], where: str) -> None:
 
 
 def test_limits_at_their_extremes_are_accepted() -> None:
-    store = StorageLimits(1.0, 0.0, 1.0, 1.0, 1.0, 1.0)
+    store = StorageLimits(1.0, 0.0, 1.0, 1.0, 1.0, 0.99)
     assert DeviceLimits(0.0, 0.0, 0.0, 0.0, storage=store).storage == store
     assert DeviceLimits(0.5, 1.0, s_max_mva=0.5).s_max_mva == 0.5
     assert DeviceLimits(-1.0, -0.5, s_max_mva=0.5).s_max_mva == 0.5
@@ -438,9 +450,7 @@ def test_carrying_out_what_was_admitted_keeps_the_state_of_charge(
     reading = DeviceReading(0.0, 0.0, 1.0, 1.0, 1.0, soc=soc)
     applied = admit(Setpoint(p), replace(limits, v_band_pu=None), reading, None, dt_s).applied
     assert applied is not None
-    h = dt_s / 3600.0
-    drawn = applied.p_mw / store.dsc_eff if applied.p_mw > 0 else applied.p_mw * store.ch_eff
-    lost = soc * store.self_discharge_per_h * h
-    after = soc - lost - drawn * h / store.e_capacity_mwh
-    assert after <= max(soc, store.soc_max) + 1e-9
-    assert after >= min(soc - lost, store.soc_min) - 1e-9
+    after = store.soc_after(soc, applied.p_mw, dt_s)
+    rested = store.soc_after(soc, 0.0, dt_s)
+    assert after <= max(rested, store.soc_max) + 1e-9
+    assert after >= min(rested, store.soc_min) - 1e-9

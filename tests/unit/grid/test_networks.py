@@ -18,7 +18,8 @@ from heron.powergrid.setups.models import SetupConfig
 @pytest.fixture
 def raw() -> dict[str, Any]:
     path = read_setup("ieee34_ieee13").path
-    data: dict[str, Any] = yaml.safe_load((path / "config.yml").read_text())
+    assert path is not None
+    data: dict[str, Any] = yaml.safe_load(path.read_text())
     return data
 
 
