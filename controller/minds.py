@@ -57,6 +57,11 @@ class PolicyMind:
         return tuple(self._agent.devices)
 
     @property
+    def policy(self) -> ActingPolicy:
+        """What decides."""
+        return self._policy
+
+    @property
     def policy_name(self) -> str:
         """Name of the baseline, or the policy's file and the start of its codec's hash."""
         return self._name

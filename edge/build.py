@@ -9,8 +9,9 @@ from edge.cycle import DeviceCycle
 from edge.fallback import BumplessReturn, SafeSetpoint
 from edge.links.connection import ModbusConnection, tcp_client
 from edge.links.modbus import ModbusDeviceLink, ModbusMeterLink, read_words
+from edge.lockstep import PlantClockReader
 from edge.modes import DRIVING, Mode, ModeMachine
-from edge.runtime import Parts, PlantClockReader
+from edge.runtime import Parts
 from edge.sensor import Sensor
 from edge.timing import PlantTime
 from heron.errors import ConfigError, ConfigProblem, TransportError

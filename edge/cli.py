@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import cast
 
 from edge.build import build_from_setup
+from edge.lockstep import Patience
 from edge.modes import Mode
 from edge.runtime import EdgeRuntime, EdgeSettings, Parts, rate_of
 from edge.timing import PlantTime
@@ -83,12 +84,10 @@ def _look_after(args: argparse.Namespace) -> dict[str, object]:
     parts = build_from_setup(config, host, port, time, agents=agents, mode=Mode(args.mode))
     settings = EdgeSettings(
         edge_id=args.edge_id,
-        lockstep=time.lockstep,
         period_s=args.period or max(0.05, min(1.0, config.step_s / time.rate)),
-        command_wait_s=args.command_wait,
+        patience=Patience(command_s=args.command_wait),
     )
-    runner = asyncio.Runner(loop_factory=_loop_factory())
-    with runner:
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(_serve(args, settings, time, parts))
 
 

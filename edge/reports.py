@@ -6,7 +6,6 @@ import math
 import time as wall_time
 from collections import Counter, deque
 from dataclasses import dataclass, field
-from typing import Literal
 
 from edge.cycle import CycleReport
 from edge.modes import Mode
@@ -145,29 +144,19 @@ class Reporter:
         await self._bus.publish(RESULT, message, agent=report.device_id)
 
     async def status(
-        self,
-        agent: str,
-        role: Literal["device", "meter"],
-        *,
-        online: bool,
-        mode: Mode | None = None,
-        reason: str = "",
+        self, device_id: str, mode: Mode, *, reason: str = "", online: bool = True
     ) -> None:
-        """Say who is here, looked after by whom, and in which mode; retained."""
+        """Say that a device is looked after, by whom, and in which mode; retained."""
         message = Status(
-            agent=agent,
+            agent=device_id,
             online=online,
-            role=role,
-            mode=None if mode is None else mode.value,
+            role="device",
+            mode=mode.value if online else None,
             version=__version__,
             detail=f"edge={self._edge_id}" + (f" reason={reason}" if reason else ""),
             sent_s=wall_time.time(),
         )
-        await self._bus.publish(STATUS, message, agent=agent)
-
-    async def mode(self, device_id: str, mode: Mode, reason: str) -> None:
-        """Say in which mode a device is now."""
-        await self.status(device_id, "device", online=True, mode=mode, reason=reason)
+        await self._bus.publish(STATUS, message, agent=device_id)
 
     async def acted(self, step: int) -> None:
         """Say that all devices of this process have acted on a step."""

@@ -100,6 +100,8 @@ class TrainOptions(BaseModel):
                 f"protocol {self.protocol!r}: policies command set-points; the other protocols "
                 "run in the environments of the examples"
             )
+        if self.idle_baseline and not self.batched:
+            raise ValueError("idle_baseline needs batched sampling")
         if not self.hidden or min(self.hidden) < 1:
             raise ValueError(f"hidden {self.hidden!r}: at least one layer of at least one unit")
         return self

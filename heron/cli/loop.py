@@ -232,7 +232,7 @@ class LoopRunner:
         common = ["--setup", plan.setup, "--broker", url, "--site", plan.site]
         simulate = [
             *("simulate", *common, "--host", LOOPBACK, "--port", str(port)),
-            *("--pace", "lockstep", "--wait-for", EDGE, "--exit-when-finished", "--verbose"),
+            *("--pace", "lockstep", "--wait-for", EDGE, "--verbose"),
             *("--seed", str(plan.seed), "--start", plan.start),
         ]
         if plan.steps is not None:

@@ -20,6 +20,7 @@ from heron.errors import ConfigError, ConfigProblem
 from heron.powergrid.quantities import ClipReason, DeviceReading, Setpoint
 
 _INF = math.inf
+_NEGLIGIBLE = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,7 @@ class StorageLimits:
 
     def _decayed(self, soc: float, h: float) -> tuple[float, float]:
         """Return what self-discharge leaves, and the hours for which power counts in full."""
-        if self.self_discharge_per_h == 0.0:
+        if self.self_discharge_per_h < _NEGLIGIBLE:
             return soc, h
         decay = -math.log1p(-self.self_discharge_per_h)
         return soc * math.exp(-decay * h), -math.expm1(-decay * h) / decay

@@ -34,6 +34,11 @@ def snapshot_of(
     return Snapshot(device_id, values, Quality.BAD if worst else Quality.GOOD)
 
 
+def _refuse_not_finite(device_id: str, setpoint: Setpoint) -> None:
+    if not (math.isfinite(setpoint.p_mw) and math.isfinite(setpoint.q_mvar)):
+        raise DeviceRejected(device_id, f"cannot be written: {setpoint} is not finite")
+
+
 @dataclass(slots=True)
 class LinkTrouble:
     """What is wrong with an in-memory link; change it while it runs.
@@ -89,7 +94,8 @@ class InMemoryLink:
         return snapshot_of(self.device_id, self.reading, now_s=self.now())
 
     async def write(self, setpoint: Setpoint) -> WriteResult:
-        """Hold the set-point and show it as power."""
+        """Hold the set-point; the reading stays as it was assigned."""
+        _refuse_not_finite(self.device_id, setpoint)
         await self._reach()
         if setpoint == self.held:
             return WriteResult(WriteStatus.UNCHANGED, setpoint, self.held)
@@ -126,6 +132,11 @@ class PlantGate:
     def __init__(self, plant: PlantLike) -> None:
         self.plant = plant
         self.pending: dict[str, Setpoint] = {}
+        self.lost = False
+
+    def lose(self) -> None:
+        """Let no link through any more."""
+        self.lost = True
 
     def advance(self, dt_s: float) -> Measurements:
         """Step the plant with what the links wrote since the start."""
@@ -153,7 +164,7 @@ class PlantLink:
 
     async def read(self) -> Snapshot:
         """Return what the plant measured last."""
-        m = self._gate.plant.measurements
+        m = self._measurements()
         reading = m.devices.get(self._device_id) or m.meters.get(self._device_id)
         if reading is None:
             raise DeviceRejected(self._device_id, "the plant has no such device or meter")
@@ -161,12 +172,18 @@ class PlantLink:
 
     async def write(self, setpoint: Setpoint) -> WriteResult:
         """Keep the set-point for the next step of the plant."""
-        if self._device_id not in self._gate.plant.measurements.devices:
+        if self._device_id not in self._measurements().devices:
             raise DeviceRejected(self._device_id, "a meter takes no set-points")
+        _refuse_not_finite(self._device_id, setpoint)
         before = self._gate.pending.get(self._device_id)
         self._gate.pending[self._device_id] = setpoint
         status = WriteStatus.UNCHANGED if before == setpoint else WriteStatus.WRITTEN
         return WriteResult(status, setpoint, setpoint)
+
+    def _measurements(self) -> Measurements:
+        if self._gate.lost:
+            raise DeviceTimeout(self._device_id, 0.0)
+        return self._gate.plant.measurements
 
     async def close(self) -> None:
         """Nothing is held."""

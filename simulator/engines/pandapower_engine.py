@@ -38,7 +38,7 @@ from simulator.engines.positive_sequence import (
 FREQUENCY_HZ = 60.0
 TOLERANCE_MVA = 1e-7
 """Nearly ideal switches and regulators leave a rounding error of about 1e-8."""
-MAX_ITERATIONS = 50
+MAX_ITERATIONS = 300
 """Constant-current and constant-impedance loads slow Newton-Raphson down."""
 
 

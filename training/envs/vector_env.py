@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from heron.policy.baselines import IdlePolicy
 from simulator.batch_plant import BatchPlant
 from training.envs.multi_agent_microgrids import MultiAgentMicrogrids
 from training.envs.networked_grid_env import DAY_S, DIVERGED_PENALTY
@@ -53,6 +54,9 @@ class VectorStep:
 class VectorMicrogrids:
     """N scenarios of `MultiAgentMicrogrids`, to the same figures.
 
+    Attributes:
+        days: (N,) day of the data year on which each scenario started.
+
     Args:
         env: A single environment of the setup; tells agents, codecs and rules.
         n: Scenarios.
@@ -78,6 +82,7 @@ class VectorMicrogrids:
         self._account = VectorAccountant(setup)
         self._days = setup.profiles.train_days if config.train else setup.profiles.test_days
         self._rng = np.random.default_rng(seed)
+        self.days = np.zeros(n, dtype=np.int64)
         self._t = 0
         self._alive = np.ones(n, dtype=bool)
         self._obs: Observations = {}
@@ -85,6 +90,7 @@ class VectorMicrogrids:
     def reset(self, days: Sequence[int] | None = None) -> Observations:
         """Start all scenarios, on drawn days or on the given ones, (N,)."""
         chosen = self._rng.choice(self._days, self.n) if days is None else np.asarray(days)
+        self.days = chosen.astype(np.int64)
         self._t = 0
         self._alive = np.ones(self.n, dtype=bool)
         self._before = self._plant.reset(chosen * DAY_S)
@@ -119,3 +125,20 @@ class VectorMicrogrids:
             cost_usd=cost.sum(axis=1),
             safety=safety.sum(axis=1),
         )
+
+
+def idle_rewards(env: MultiAgentMicrogrids) -> FloatArray:
+    """Return what each agent earns by doing nothing, (n_days, max_episode_steps, n_agents).
+
+    Subtracted from rewards it takes away what no policy can change: the weather, the price and
+    the load of the day. Every day of the data year is run, and days that are not solved count
+    as nought.
+    """
+    n_days = env.setup.profiles.n_days
+    vector = VectorMicrogrids(env, n_days, seed=0)
+    vector.reset(range(n_days))
+    idle = {
+        a: np.repeat(IdlePolicy(c).act([])[None, :], n_days, axis=0) for a, c in env.codecs.items()
+    }
+    steps = [vector.step(idle) for _ in range(vector.max_episode_steps)]
+    return np.stack([np.where(s.alive[:, None], s.rewards, 0.0) for s in steps], axis=1)

@@ -27,7 +27,7 @@ from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.env.utils.infinite_lookback_buffer import InfiniteLookbackBuffer
 from ray.rllib.utils import metrics as keys
 
-from training.envs.vector_env import VectorMicrogrids
+from training.envs.vector_env import VectorMicrogrids, idle_rewards
 from training.rllib.env import RllibMicrogrids
 
 FloatArray = npt.NDArray[np.float32]
@@ -109,6 +109,9 @@ class BatchedEnvRunner(MultiAgentEnvRunner):
             self._vector = VectorMicrogrids(wrapper.inner, self.num_scenarios, seed)
             self._layout = wrapper.layout
             self._reward_scale = wrapper.reward_scale
+            self._baseline = (
+                idle_rewards(wrapper.inner) if config.env_config.get("idle_baseline") else None
+            )
             self._agents = list(wrapper.possible_agents)
             self._modules = [config.policy_mapping_fn(a, None) for a in self._agents]
             self._returns = np.zeros((self.num_scenarios, len(self._agents)))
@@ -140,8 +143,11 @@ class BatchedEnvRunner(MultiAgentEnvRunner):
         done = vector.step(own)
         self._t += 1
         self._obs = self._padded(done.obs)
-        rewards = done.rewards / self._reward_scale
-        self._returns += rewards * done.alive[:, None]
+        rewards = done.rewards
+        self._returns += rewards / self._reward_scale * done.alive[:, None]
+        if self._baseline is not None:
+            rewards = rewards - self._baseline[vector.days, self._t - 1]
+        rewards = rewards / self._reward_scale
         fragment.obs.append(self._obs)
         fragment.actions.append(actions)
         fragment.logp.append(logp)

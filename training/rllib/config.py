@@ -27,6 +27,7 @@ def env_config(options: TrainOptions) -> dict[str, Any]:
         "padded": options.shared_actor or options.algorithm == "mappo",
         "reward_scale": options.reward_scale,
         "n_scenarios": options.num_envs_per_worker,
+        "idle_baseline": options.idle_baseline,
     }
 
 

@@ -18,7 +18,23 @@ PRICE_SPREAD = 0.25
 class StorageAgent(DeviceAgent):
     """What batteries and cars share: standing alone, they carry out what is in force."""
 
+    config: StorageConfig | EVChargerConfig
     p_mapping: ClassVar[str] = ActionMapping.CENTRED
+
+    def storage_feature(self) -> StorageBlock:
+        """Return what is stored as a feature, to append in `set_state`."""
+        return StorageBlock(
+            soc=self.config.init_soc,
+            e_capacity_MWh=self.config.e_capacity_mwh,
+            ch_eff=self.config.ch_eff,
+            dsc_eff=self.config.dsc_eff,
+        )
+
+    @property
+    def soc(self) -> float:
+        """State of charge as last read; the initial one before the first reading."""
+        known = None if self.reading is None else self.reading.soc
+        return self.config.init_soc if known is None else known
 
     def advance(self, dt: float) -> None:
         """Let the set-point in force act on the state of charge for ``dt`` hours."""
@@ -45,13 +61,9 @@ class ESS(StorageAgent):
     def set_state(self) -> None:
         """Terminals, store, ranges."""
         super().set_state()
-        store = StorageBlock(
-            soc=self.config.init_soc,
-            e_capacity_MWh=self.config.e_capacity_mwh,
-            ch_eff=self.config.ch_eff,
-            dsc_eff=self.config.dsc_eff,
+        self.state.features.extend(
+            [self.electrical_feature(), self.storage_feature(), self.limits_feature()]
         )
-        self.state.features.extend([self.electrical_feature(), store, self.limits_feature()])
 
     def _best_p_mw(self, price: float) -> float:
         """Return the power that pays, given what the store holds and what it is worth.
@@ -60,10 +72,9 @@ class ESS(StorageAgent):
         it is nearly full. It discharges above that worth and charges below it, each by more than
         the losses and the wear, and with full power a tenth of the worth further on.
         """
-        config, reading = self.config, self.reading
-        soc = config.init_soc if reading is None or reading.soc is None else reading.soc
+        config = self.config
         middle = (config.soc_min + config.soc_max) / 2.0
-        place = (soc - middle) / (config.soc_max - config.soc_min)
+        place = (self.soc - middle) / (config.soc_max - config.soc_min)
         worth = self.energy_value * (1.0 - PRICE_SPREAD * place)
         band = max(1.0, 0.1 * abs(worth))
         wear = config.degradation_usd_per_mwh
@@ -86,19 +97,14 @@ class EVCharger(StorageAgent):
     def set_state(self) -> None:
         """Terminals, the car's battery, whether a car is there."""
         super().set_state()
-        store = StorageBlock(
-            soc=self.config.init_soc,
-            e_capacity_MWh=self.config.e_capacity_mwh,
-            ch_eff=self.config.ch_eff,
-            dsc_eff=self.config.dsc_eff,
+        self.state.features.extend(
+            [self.electrical_feature(), self.storage_feature(), StatusBlock()]
         )
-        self.state.features.extend([self.electrical_feature(), store, StatusBlock()])
 
     def _best_p_mw(self, price: float) -> float:
         """Charge when it is cheap, and at any price up to the cost of leaving short."""
-        config, reading = self.config, self.reading
-        soc = config.init_soc if reading is None or reading.soc is None else reading.soc
-        wanted = soc < config.soc_target
+        config = self.config
+        wanted = self.soc < config.soc_target
         worth = self.energy_value if not wanted else config.unserved_usd_per_mwh
         if price < worth * config.ch_eff:
             return self.limits.p_min_mw

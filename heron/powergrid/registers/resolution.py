@@ -9,20 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from heron.powergrid.quantities import DeviceReading, Measurements, MeterReading, Setpoint
+from heron.powergrid.registers.codec import Raw
 from heron.powergrid.registers.plan import SitePlan
-from heron.powergrid.registers.table import Raw, RegisterMap, Words
+from heron.powergrid.registers.table import RegisterMap, Words
 
 R = TypeVar("R", DeviceReading, MeterReading)
+R_contra = TypeVar("R_contra", contravariant=True)
 
 
-class _ReadingTable(Protocol[R]):
+class _ReadingTable(Protocol[R_contra]):
     @property
     def registers(self) -> RegisterMap: ...
 
-    def reading_values(self, reading: R) -> dict[str, Raw]: ...
+    def reading_values(self, reading: R_contra) -> dict[str, Raw]: ...
 
     def decode_reading(self, words: Words) -> dict[str, float | None]: ...
 
@@ -60,7 +62,7 @@ def _through(table: _ReadingTable[R], reading: R) -> R:
         for name, value in table.reading_values(reading).items()
     )
     points = table.decode_reading(words)
-    changes: dict[str, float | bool | None] = {
+    changes: dict[str, Any] = {
         name: bool(value) if name == "connected" else value for name, value in points.items()
     }
     return replace(reading, **changes)

@@ -35,9 +35,7 @@ def json_schema() -> dict[str, Any]:
             {
                 "if": {"properties": {"type": {"const": kind}}},
                 "then": {
-                    "properties": {
-                        "device_state_config": {"$ref": f"#/$defs/{model.__name__}"}
-                    }
+                    "properties": {"device_state_config": {"$ref": f"#/$defs/{model.__name__}"}}
                 },
             }
         )

@@ -119,7 +119,7 @@ async def test_the_deployed_coordinators_do_exactly_what_the_environment_does(
     env = MultiAgentMicrogrids(setup)
     obs, _ = env.reset(seed=0, options={"day": DAY})
     minds = build_minds(setup, [policy])
-    policies = {mind.agent_id: mind._policy for mind in minds}
+    policies = {mind.agent_id: mind.policy for mind in minds}
     async with (
         controlled(setup, policy) as (field, _),
         field.bus.subscribe(COMMAND) as messages,

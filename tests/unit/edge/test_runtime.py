@@ -42,7 +42,7 @@ class Rig:
         self.heard: list[tuple[str, str, Message]] = []
         self.stop = asyncio.Event()
         self.sequence = 0
-        self.settings = EdgeSettings(edge_id="edge-1", lockstep=lockstep, period_s=1.0)
+        self.settings = EdgeSettings(edge_id="edge-1", period_s=1.0)
         self.runtime = EdgeRuntime(
             self.settings,
             self.bus,
@@ -159,7 +159,7 @@ async def test_a_command_of_another_step_does_not_count() -> None:
             await rig.command(agent, 0.3, step=4)
         await asyncio.sleep(0.5)
         assert rig.of("acted") == []
-        assert rig.runtime.counters.refused_commands == 2
+        assert rig.runtime.units.counters.refused_commands == 2
 
 
 async def test_without_commands_a_step_ends_in_fallback_and_does_not_hold_the_plant() -> None:
@@ -167,7 +167,7 @@ async def test_without_commands_a_step_ends_in_fallback_and_does_not_hold_the_pl
         for step in range(6):
             await rig.clock(step)
             await rig.until(rig.acted(step), within_s=40.0)
-        assert {c.modes.mode for c in rig.runtime.devices.values()} == {Mode.FALLBACK}
+        assert {c.modes.mode for c in rig.runtime.units.devices.values()} == {Mode.FALLBACK}
         assert rig.links["ess1"].held == Setpoint(0.05)
         began = wall()
         await rig.clock(6)
@@ -179,7 +179,7 @@ async def test_without_commands_a_step_ends_in_fallback_and_does_not_hold_the_pl
         for agent in rig.links:
             await rig.command(agent, 0.2, step=7)
         await rig.until(rig.acted(7))
-        assert {c.modes.mode for c in rig.runtime.devices.values()} == {Mode.CLOSED_LOOP}
+        assert {c.modes.mode for c in rig.runtime.units.devices.values()} == {Mode.CLOSED_LOOP}
         assert rig.links["ess2"].held == Setpoint(0.2)
 
 
@@ -230,15 +230,15 @@ async def test_free_running_devices_take_turns_and_obey_commands() -> None:
             await rig.command("ess1", 0.3)
             await asyncio.sleep(1.0)
         assert rig.links["ess1"].held == Setpoint(0.3)
-        assert rig.runtime.counters.overruns == 0
-        assert rig.runtime.counters.cycles in (10, 11)
+        assert rig.runtime.units.counters.overruns == 0
+        assert rig.runtime.units.counters.cycles in (10, 11)
 
 
 async def test_free_running_an_expired_command_leads_to_fallback_and_back() -> None:
     async with Rig(lockstep=False).running() as rig:
         await rig.command("ess1", 0.3)
         await asyncio.sleep(5.0)
-        assert rig.runtime.devices["ess1"].modes.mode is Mode.FALLBACK
+        assert rig.runtime.units.devices["ess1"].modes.mode is Mode.FALLBACK
         assert rig.links["ess1"].held == Setpoint(0.05)
         modes = [m.mode for agent, m in rig.of("status") if agent == "ess1"]
         assert modes == ["closed_loop", "fallback"]
@@ -254,7 +254,7 @@ async def test_a_slow_device_does_not_delay_the_others() -> None:
             await rig.command("ess2", 0.2)
             await asyncio.sleep(1.0)
         assert sum(agent == "ess2" for agent, _ in rig.of("telemetry")) >= 9
-        assert rig.runtime.counters.overruns > 0
+        assert rig.runtime.units.counters.overruns > 0
 
 
 async def test_an_operator_stops_one_device_or_all() -> None:
@@ -263,7 +263,9 @@ async def test_an_operator_stops_one_device_or_all() -> None:
             request = ModeRequest(agent=agent, mode="stopped", issuer="operator:eva")
             await rig.others.publish(MODE, request, agent=agent)
             await asyncio.sleep(1.1)
-            stopped = [n for n, c in rig.runtime.devices.items() if c.modes.mode is Mode.STOPPED]
+            stopped = [
+                n for n, c in rig.runtime.units.devices.items() if c.modes.mode is Mode.STOPPED
+            ]
             assert stopped == (["ess1"] if agent == "ess1" else ["ess1", "ess2"])
         assert rig.links["ess2"].held == Setpoint(0.05)
 
@@ -276,7 +278,7 @@ async def test_a_coordinator_cannot_end_an_operators_stop() -> None:
         await rig.others.publish(MODE, go, agent="ess1")
         await rig.command("ess1", 0.4)
         await asyncio.sleep(2.0)
-        assert rig.runtime.devices["ess1"].modes.mode is Mode.STOPPED
+        assert rig.runtime.units.devices["ess1"].modes.mode is Mode.STOPPED
         assert rig.links["ess1"].held == Setpoint(0.05)
 
 

@@ -1,0 +1,261 @@
+"""`heron up` as a user runs it: real processes, real sockets, over both brokers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from heron.messaging.embedded import EmbeddedBroker, free_port
+from heron.powergrid.registers import site_plan
+from heron.powergrid.setups import read_setup
+from heron.testing.brokers import mosquitto
+
+SETUP = "ieee34_ieee13"
+
+
+@pytest.fixture(params=["embedded", pytest.param("mosquitto", marks=pytest.mark.broker)])
+async def broker_url(request: pytest.FixtureRequest) -> AsyncIterator[str]:
+    async with AsyncExitStack() as stack:
+        if request.param == "embedded":
+            yield (await stack.enter_async_context(EmbeddedBroker())).url
+        else:
+            yield await stack.enter_async_context(mosquitto())
+
+
+@dataclass
+class Ended:
+    """What a run of the program left."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def report(self) -> dict[str, Any]:
+        report: dict[str, Any] = json.loads(self.out)
+        return report
+
+
+async def start(folder: Path, *argv: str) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "heron.cli.main", "up", "--setup", SETUP),
+        *("--headless", "--json", "--pace", "max", "--runs", str(folder / "runs")),
+        *argv,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+
+
+async def end_of(process: asyncio.subprocess.Process) -> Ended:
+    async with asyncio.timeout(120):
+        out, err = await process.communicate()
+    assert process.returncode is not None
+    return Ended(process.returncode, out.decode(), err.decode())
+
+
+async def up(folder: Path, *argv: str) -> Ended:
+    return await end_of(await start(folder, *argv))
+
+
+def children_of(pid: int) -> dict[str, int]:
+    """Return the running children of a process: sub-command to process id."""
+    found = {}
+    for task in Path("/proc").iterdir():
+        if not task.name.isdecimal():
+            continue
+        try:
+            stat = (task / "stat").read_text().rsplit(")", 1)[1].split()
+            argv = (task / "cmdline").read_bytes().decode().split("\0")
+        except OSError:
+            continue
+        if int(stat[1]) == pid and stat[0] != "Z":
+            name = "broker" if "heron.messaging.embedded" in argv else argv[3]
+            found[name] = int(task.name)
+    return found
+
+
+async def until_recorded(path: Path, text: str) -> None:
+    """Wait until a recording holds a text: the loop has come so far."""
+    async with asyncio.timeout(60):
+        while not (path.exists() and text in path.read_text()):  # noqa: ASYNC110 - a file
+            await asyncio.sleep(0.05)
+
+
+async def test_a_run_closes_the_loop_at_every_step(tmp_path: Path, broker_url: str) -> None:
+    ended = await up(tmp_path, "--steps", "6", "--policy", "rule", "--broker", broker_url)
+    assert (ended.code, ended.err) == (0, "")
+    report = ended.report
+    n_devices = len(read_setup(SETUP).config.device_ids)
+    assert (report["outcome"], report["steps"], report["closed_loop_steps"]) == ("finished", 6, 6)
+    assert report["commands"]["written"] == 6 * n_devices
+    assert report["commands"]["read_back_differs"] == report["modbus"]["errors"] == 0
+    assert report["modbus"]["reads"] > 0
+    assert report["mqtt"]["topics"]["command"] >= 6 * n_devices
+    assert report["mqtt"]["dropped"] == report["mqtt"]["invalid"] == 0
+    assert set(report["agents"]) == {"DSO", "MG1", "MG2", "MG3"}
+    total = report["total"]
+    assert total["cost_usd"] == pytest.approx(sum(a["cost_usd"] for a in report["agents"].values()))
+    assert report["policies"] == dict.fromkeys(("MG1", "MG2", "MG3"), "rule")
+    assert report["memory_total_mb"]["peak"] < 900.0
+    assert report["memory_mb"]["edge"]["peak"] < 120.0
+
+
+@pytest.mark.parametrize("policy", ["none", "rule"])
+async def test_the_deployed_day_is_the_environments_day(
+    tmp_path: Path, policy: str, broker_url: str
+) -> None:
+    from controller.minds import build_minds
+    from training.envs import MultiAgentMicrogrids
+
+    setup, day = read_setup(SETUP), 40
+    record = tmp_path / "record.jsonl"
+    argv = ["--steps", "96", "--start", f"day:{day}", "--record", str(record)]
+    ended = await up(tmp_path, *argv, "--policy", policy, "--broker", broker_url)
+    assert (ended.code, ended.report["steps"]) == (0, 96)
+    told: dict[tuple[int, str], dict[str, float]] = {}
+    for line in record.read_text().splitlines():
+        entry = json.loads(line)
+        if entry["topic"] == "telemetry":
+            points = {n: p["value"] for n, p in entry["message"]["points"].items()}
+            told[entry["message"]["step"], entry["agent"]] = points
+
+    env = MultiAgentMicrogrids(setup)
+    policies = {mind.agent_id: mind.policy for mind in build_minds(setup, [policy])}
+    obs, _ = env.reset(seed=0, options={"day": day})
+    plan = site_plan(setup.config)
+    cost_usd = 0.0
+    for step in range(96):
+        now = env.measurements
+        for agent, reading in {**now.devices, **now.meters}.items():
+            for name in ("p_mw", "q_mvar", "v_pu", "v_min_pu", "v_max_pu", "soc"):
+                expected = getattr(reading, name, None)
+                if expected is not None:
+                    # Rounding of set-points and readings adds up in what is stored.
+                    tolerance = 2.0 * plan.resolution(agent, name) + 1e-4
+                    assert told[step, agent][name] == pytest.approx(expected, abs=tolerance), (
+                        step,
+                        agent,
+                        name,
+                    )
+        obs, *_, infos = env.step({a: policies[a].act(o) for a, o in obs.items()})
+        cost_usd += next(iter(infos.values()))["total_cost_usd"]
+    assert ended.report["total"]["cost_usd"] == pytest.approx(cost_usd, rel=1e-3)
+
+
+async def test_a_stop_in_mid_step_ends_everything(tmp_path: Path) -> None:
+    record = tmp_path / "record.jsonl"
+    process = await start(tmp_path, "--policy", "rule", "--record", str(record))
+    await until_recorded(record, '"acted"')
+    pids = children_of(process.pid)
+    process.send_signal(signal.SIGINT)
+    ended = await end_of(process)
+    assert (ended.code, ended.report["outcome"]) == (0, "stopped")
+    assert sorted(pids) == ["broker", "controller", "edge", "simulate"]
+    assert children_of(process.pid) == {}
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids.values())
+
+
+async def test_a_stop_before_the_last_step_is_130(tmp_path: Path) -> None:
+    record = tmp_path / "record.jsonl"
+    argv = ["--policy", "rule", "--steps", "5000", "--record", str(record)]
+    process = await start(tmp_path, *argv)
+    await until_recorded(record, '"acted"')
+    process.terminate()
+    ended = await end_of(process)
+    assert (ended.code, ended.report["outcome"]) == (130, "stopped")
+
+
+@pytest.mark.parametrize("victim", ["simulate", "controller", "edge", "broker"])
+async def test_a_child_that_dies_ends_the_rest(tmp_path: Path, victim: str) -> None:
+    record = tmp_path / "record.jsonl"
+    process = await start(tmp_path, "--policy", "rule", "--record", str(record))
+    await until_recorded(record, '"acted"')
+    pids = children_of(process.pid)
+    os.kill(pids[victim], signal.SIGKILL)
+    ended = await end_of(process)
+    assert ended.code == 1
+    assert ended.err == f"heron: up: {victim} was killed by SIGKILL\n"
+    assert ended.report["outcome"] == "failed"
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids.values())
+
+
+async def test_a_killed_parent_leaves_nothing_behind(tmp_path: Path) -> None:
+    record = tmp_path / "record.jsonl"
+    process = await start(tmp_path, "--policy", "rule", "--record", str(record))
+    await until_recorded(record, '"acted"')
+    pids = children_of(process.pid)
+    process.kill()
+    await process.communicate()
+    async with asyncio.timeout(30):
+        while any(_runs(pid) for pid in pids.values()):  # noqa: ASYNC110 - other processes
+            await asyncio.sleep(0.05)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+
+
+async def test_a_taken_modbus_port_is_one_line(tmp_path: Path) -> None:
+    server = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server:
+        ended = await up(tmp_path, "--steps", "2", "--port", str(port))
+    assert ended.code == 1
+    assert ended.err.count("\n") == 1
+    assert str(port) in ended.err
+    assert ended.report["commands"]["sent"] == 0
+
+
+async def test_a_broker_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    url = f"mqtt://127.0.0.1:{free_port()}"
+    ended = await up(tmp_path, "--steps", "2", "--broker", url)
+    assert ended.code == 1
+    assert ended.err.startswith(f"heron: up: broker {url}: ")
+    assert ended.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("argv", "told"),
+    [
+        (["--setup", "nowhere"], "nowhere"),
+        (["--broker", "http://x"], "expected mqtt://host:port"),
+        (["--policy", "/no/such/file.onnx"], "no such file"),
+    ],
+)
+async def test_bad_input_starts_nothing(tmp_path: Path, argv: list[str], told: str) -> None:
+    ended = await up(tmp_path, "--steps", "2", *argv)
+    assert ended.code == 1
+    assert told in ended.err
+    assert ended.err.count("\n") == 1
+
+
+async def test_a_damaged_policy_is_one_line_and_no_device_is_written(tmp_path: Path) -> None:
+    folder = tmp_path / "policies"
+    folder.mkdir()
+    for name in ("MG1", "MG2", "MG3"):
+        (folder / f"{name}.onnx").write_bytes(b"not a network")
+    ended = await up(tmp_path, "--steps", "2", "--policy", str(folder))
+    assert ended.code == 1
+    assert "MG1.onnx" in ended.err
+    assert ended.err.count("\n") == 1
+    assert (ended.report["commands"]["sent"], ended.report["modbus"]["writes"]) == (0, 0)
+
+
+async def test_two_runs_at_once_do_not_disturb_each_other(tmp_path: Path) -> None:
+    runs = [await start(tmp_path, "--steps", "3", "--policy", "none") for _ in range(2)]
+    ended = await asyncio.gather(*(end_of(run) for run in runs))
+    assert [(e.code, e.report["steps"]) for e in ended] == [(0, 3), (0, 3)]
+    assert ended[0].report["total"] == ended[1].report["total"]
