@@ -11,10 +11,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
 
 from edge.commands import CommandInbox
+from edge.decisions import CycleReport, Proposal
 from edge.fallback import BumplessReturn, FallbackRule
 from edge.modes import Changed, Mode, ModeMachine
 from edge.sensor import Sensor
@@ -25,7 +25,6 @@ from heron.powergrid.link import (
     DeviceLink,
     Quality,
     Snapshot,
-    WriteResult,
     WriteStatus,
 )
 from heron.powergrid.quantities import DeviceReading, Setpoint
@@ -52,35 +51,6 @@ class AdmittingAgent(Protocol):
     def admit(self, setpoint: Setpoint, dt_s: float) -> EnvelopeResult:
         """Return what of a set-point the envelope lets pass."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Proposal:
-    """What somebody wants the device to do, before the envelope.
-
-    Attributes:
-        setpoint: What is wanted.
-        source: ``command``, ``policy``, ``fallback`` or ``stop``.
-        sequence: Of the command; -1 for the edge's own decisions.
-    """
-
-    setpoint: Setpoint
-    source: str
-    sequence: int = -1
-
-
-@dataclass(frozen=True, slots=True)
-class CycleReport:
-    """What one cycle did to its device."""
-
-    device_id: str
-    mode: Mode
-    proposal: Proposal | None = None
-    applied: Setpoint | None = None
-    reasons: tuple[str, ...] = ()
-    write: WriteResult | None = None
-    error: str = ""
-    busy_s: float = 0.0
 
 
 class DeviceCycle:

@@ -7,6 +7,7 @@ back, report, say acted.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -16,6 +17,8 @@ from edge.timing import PlantTime
 from edge.units import Unit, Units
 from heron.messaging.wire import PlantClock
 from heron.powergrid.link import Quality
+
+logger = logging.getLogger(__name__)
 
 RETRY_S = 0.1
 """Pause between two tries to read the same device."""
@@ -72,6 +75,10 @@ class Lockstep:
 
     async def follow(self, clock: PlantClock) -> None:
         """Take a message of the plant's clock."""
+        if self._clock is not None and self._clock.epoch != clock.epoch:
+            logger.warning("plant_restarted epoch=%d", clock.epoch)
+            for cycle in self._units.devices.values():
+                cycle.inbox.clear()
         self._clock = clock
         if self._acted == (clock.epoch, clock.step) and not clock.finished:
             # The plant asks again, so it did not hear us.

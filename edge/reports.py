@@ -7,7 +7,7 @@ import time as wall_time
 from collections import Counter, deque
 from dataclasses import dataclass, field
 
-from edge.cycle import CycleReport
+from edge.decisions import CycleReport
 from edge.modes import Mode
 from edge.timing import PlantTime
 from heron import __version__

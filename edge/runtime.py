@@ -88,7 +88,6 @@ class EdgeRuntime:
         self._connections = parts.connections
         self._bus = bus
         self._time = time
-        self._epoch: int | None = None
         self._lockstep = (
             Lockstep(self.units, time, settings.patience, parts.read_clock)
             if time.lockstep
@@ -103,6 +102,8 @@ class EdgeRuntime:
             commands = await stack.enter_async_context(self._bus.subscribe(COMMAND))
             modes = await stack.enter_async_context(self._bus.subscribe(MODE))
             clocks = await stack.enter_async_context(self._bus.subscribe(CLOCK))
+            # Whoever waits for this process may start now: it hears everything.
+            await self._bus.announce()
             await self.units.announce(online=True)
             try:
                 async with asyncio.TaskGroup() as group:
@@ -214,11 +215,6 @@ class EdgeRuntime:
 
     async def _take_clock(self, clocks: Subscription[PlantClock]) -> None:
         async for _, clock in clocks:
-            if self._epoch not in (None, clock.epoch):
-                logger.warning("plant_restarted epoch=%d", clock.epoch)
-                for cycle in self.units.devices.values():
-                    cycle.inbox.clear()
-            self._epoch = clock.epoch
             self._time.follow(clock.time_s, rate=rate_of(clock.pace))
             if self._lockstep is not None:
                 await self._lockstep.follow(clock)

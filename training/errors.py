@@ -9,5 +9,5 @@ class TrainingError(HeronError):
     """Training cannot start or go on."""
 
 
-class TrainingDiverged(TrainingError):  # noqa: N818 - the name says what happened
+class TrainingDiverged(TrainingError):
     """Training produced a value that is not finite, or broke one of its own rules."""

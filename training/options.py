@@ -52,6 +52,8 @@ class TrainOptions(BaseModel):
         address: Address of a Ray cluster; empty starts one here.
         wandb: Log to Weights & Biases (offline where there is no network).
         experiment_name: Name of the run.
+        event_driven_test: Test the trained policy in event-driven time afterwards.
+        event_driven_episodes: Episodes of that test.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -92,6 +94,8 @@ class TrainOptions(BaseModel):
     wandb: bool = False
     wandb_project: str = "heron"
     experiment_name: str = "heron-train"
+    event_driven_test: bool = False
+    event_driven_episodes: int = Field(1, ge=1)
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

@@ -13,6 +13,7 @@ import math
 import os
 import shutil
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -108,7 +109,7 @@ def train(options: TrainOptions, on_update: Callable[[Update], None]) -> Outcome
     directory.mkdir(parents=True, exist_ok=True)
     _check_same_run(options, directory)
     env = RllibMicrogrids(env_config(options))
-    algo = build_config(options, env).build_algo()
+    algo = build_algorithm(options, env)
     try:
         if options.resume:
             algo.restore_from_path(str(newest_checkpoint(directory)))
@@ -232,6 +233,14 @@ def start_ray(options: TrainOptions) -> None:
     _require_cpus(options.num_workers, int(ray.cluster_resources().get("CPU", 1)))
 
 
+def build_algorithm(options: TrainOptions, env: RllibMicrogrids) -> Algorithm:
+    """Build RLlib's algorithm."""
+    with warnings.catch_warnings():
+        # RLlib registers its environment under one name, each time anew.
+        warnings.filterwarnings("ignore", message=".*Overriding environment.*")
+        return build_config(options, env).build_algo()
+
+
 def trained_policies(
     algo: Algorithm, env: RllibMicrogrids, options: TrainOptions
 ) -> dict[str, NetworkPolicy]:
@@ -274,7 +283,7 @@ def load_algorithm(directory: Path, checkpoint: Path) -> tuple[Algorithm, TrainO
     """Rebuild the algorithm of a run at one of its checkpoints."""
     options = options_of(directory).model_copy(update={"num_workers": 0})
     start_ray(options)
-    algo = build_config(options, RllibMicrogrids(env_config(options))).build_algo()
+    algo = build_algorithm(options, RllibMicrogrids(env_config(options)))
     algo.restore_from_path(str(checkpoint.absolute()))
     return algo, options
 

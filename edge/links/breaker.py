@@ -1,4 +1,8 @@
-"""A circuit breaker a unit: a dead device costs its neighbours one time-out a window."""
+"""A circuit breaker a unit: a dead device costs its neighbours one time-out a window.
+
+One time-out opens it: on a shared link each further one is paid by everybody. The first window is
+short, so a device that lost one request is asked again within half a second.
+"""
 
 from __future__ import annotations
 
@@ -23,24 +27,19 @@ class Breaker:
         device: For messages.
         now: Monotonic clock.
         backoff: Lengths of the windows.
-        after: Time-outs in a row that open it.
     """
 
-    def __init__(
-        self, device: str, now: MonotonicClock, backoff: Backoff, *, after: int = 2
-    ) -> None:
+    def __init__(self, device: str, now: MonotonicClock, backoff: Backoff) -> None:
         self.device = device
-        self.opened = 0
         self._now = now
         self._backoff = backoff
-        self._after = after
-        self._failures = 0
+        self._failed = False
         self._retry_at_s = float("-inf")
 
     @property
     def open(self) -> bool:
-        """Whether the unit is considered dead."""
-        return self._failures >= self._after
+        """Whether the unit did not answer last time."""
+        return self._failed
 
     def check(self, timeout_s: float) -> None:
         """Pass, or raise at once while the window is not over.
@@ -54,12 +53,10 @@ class Breaker:
 
     def failed(self) -> None:
         """Note a time-out."""
-        self._failures += 1
-        if self.open:
-            self.opened += self._failures == self._after
-            self._retry_at_s = self._now() + self._backoff.next_s()
+        self._failed = True
+        self._retry_at_s = self._now() + self._backoff.next_s()
 
     def answered(self) -> None:
         """Note an answer; even a refusal is one."""
-        self._failures = 0
+        self._failed = False
         self._backoff.reset()

@@ -101,7 +101,7 @@ class ModbusConnection:
         read_only: bool = False,
         drop_after: int = 6,
         backoff: Backoff | None = None,
-        unit_backoff: Callable[[], Backoff] = lambda: Backoff(1.0, 30.0),
+        unit_backoff: Callable[[], Backoff] = lambda: Backoff(0.5, 30.0),
     ) -> None:
         self.address = address
         self.read_only = read_only

@@ -215,6 +215,14 @@ class Agent(metaclass=_TwoPhase):
         """Number of elements of its action vector."""
         return self.action.size
 
+    def action_mask(self) -> NDArray[np.bool_]:
+        """Return which categories of the discrete part may be chosen now, shape (sum(ncats),).
+
+        Override it in an agent that cannot always do everything; actions that choose what it
+        excludes are refused.
+        """
+        return np.ones(sum(self.action.ncats), dtype=bool)
+
     def get_action_space(self) -> Space:
         """Return what its action may be."""
         return self.action.space
@@ -295,9 +303,20 @@ class Agent(metaclass=_TwoPhase):
             ValueError: It is none; the message names the agent.
         """
         try:
-            return self.action.validate(action)
+            vector = self.action.validate(action)
+            if self.action.dim_d:
+                self._refuse_masked(vector[self.action.dim_c :])
         except ValueError as error:
             raise ValueError(f"{self.agent_id}: {error}") from error
+        return vector
+
+    def _refuse_masked(self, categories: NDArray[np.float64]) -> None:
+        masks = self.action.split_mask(self.action_mask())
+        for mask, category in zip(masks, categories.astype(int), strict=True):
+            if not mask[category]:
+                raise ValueError(
+                    f"category {category} is masked now; {np.flatnonzero(mask).tolist()} are not"
+                )
 
     @abstractmethod
     def take_action(
@@ -401,7 +420,9 @@ class Agent(metaclass=_TwoPhase):
             scheduler: Where what follows goes; without one it follows at once.
         """
         if kind is MessageType.ACTION:
-            action = self.checked_action(content)
+            # within a process the sender has checked it; off a broker it comes as numbers
+            checked = isinstance(content, np.ndarray)
+            action = content if checked else self.checked_action(content)
             self.upstream_action = action
             self.schedule_effect(action, None, scheduler)
         elif kind is MessageType.SIGNAL:

@@ -59,7 +59,7 @@ class FieldAgent(Agent):
 
     def set_checked(self, action: NDArray[np.float64]) -> NDArray[np.float64]:
         """Set the action's values and return them as they were clipped."""
-        values = self.action.set_values(action)
+        values = self.action.set_valid(action)
         return np.concatenate([values.c, values.d]) if values.dim_d else values.c.copy()
 
     def schedule_effect(

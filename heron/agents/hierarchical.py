@@ -125,6 +125,13 @@ class HierarchicalAgent(Agent):
         """Declare the action that the protocol carries."""
         self.protocol.declare_action(self.action, self.subordinates)
 
+    def action_mask(self) -> NDArray[np.bool_]:
+        """Concatenate the subordinates' masks, if its action is theirs concatenated."""
+        own = sum(self.action.ncats)
+        parts = [agent.action_mask() for agent in self.subordinates.values()]
+        joined = np.concatenate(parts) if parts else np.ones(0, dtype=bool)
+        return joined if joined.size == own else np.ones(own, dtype=bool)
+
     # --- an episode ---------------------------------------------------------------------
 
     def reset(self, seed: int | None = None, **kwargs: Any) -> None:
@@ -217,7 +224,7 @@ class HierarchicalAgent(Agent):
     ) -> None:
         """Keep the action and coordinate the subordinates."""
         if action is not None:
-            self.action.set_values(action)
+            self.action.set_valid(action)
         self.coordinate_subordinates(observation, action, scheduler)
 
     def apply_action(self, action: ArrayLike) -> None:

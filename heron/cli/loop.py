@@ -158,7 +158,7 @@ class LoopRunner:
         """
         plan, result = self._plan, self._result
         async with AsyncExitStack() as outer:
-            url = plan.broker
+            url, broker = plan.broker, None
             if url is None:
                 broker = await outer.enter_async_context(EmbeddedBroker())
                 url = broker.url
@@ -171,7 +171,7 @@ class LoopRunner:
             observer = Observer(bus, result.tally, recorder)
             try:
                 async with AsyncExitStack() as children:
-                    await self._supervise(observer, children, url)
+                    await self._supervise(observer, children, url, broker)
             except BaseExceptionGroup as errors:
                 ours = _first_of_ours(errors)
                 if ours is None:
@@ -181,10 +181,18 @@ class LoopRunner:
                 result.wall_s = time.monotonic() - result.started_s
                 self._collect_edge_report()
 
-    async def _supervise(self, observer: Observer, children: AsyncExitStack, url: str) -> None:
+    async def _supervise(
+        self,
+        observer: Observer,
+        children: AsyncExitStack,
+        url: str,
+        broker: EmbeddedBroker | None,
+    ) -> None:
         async with asyncio.TaskGroup() as group:
             listening = asyncio.Event()
             jobs = [group.create_task(observer.run(listening))]
+            if broker is not None:
+                jobs.append(group.create_task(_broker_must_live(broker)))
             await listening.wait()
             if await self._start(observer, children, group, jobs, url):
                 jobs.append(group.create_task(self._sample_memory()))
@@ -295,6 +303,10 @@ class LoopRunner:
             self._result.edges[EDGE] = json.loads(text)
         except json.JSONDecodeError as error:
             logger.warning("edge_report_unreadable reason=%s", error)
+
+
+async def _broker_must_live(broker: EmbeddedBroker) -> None:
+    raise ChildFailed(BROKER, await broker.wait(), ())
 
 
 async def _as_coroutine(call: Callable[[], Awaitable[None]]) -> None:

@@ -29,7 +29,7 @@ class Recorder:
 
     def __enter__(self) -> Self:
         """Open the file, replacing what it held."""
-        self._file = self._path.open("w", encoding="utf-8")
+        self._file = self._path.open("w", buffering=1, encoding="utf-8")
         return self
 
     def __exit__(

@@ -40,9 +40,10 @@ class ChildFailed(HeronError):
     """
 
     def __init__(self, name: str, code: int, last_lines: Sequence[str]) -> None:
-        how = f"was killed by {_signal_name(-code)}" if code < 0 else f"ended with {code}"
-        last = _telling(last_lines)
-        super().__init__(f"{name} {how}" + (f": {last}" if last else ""))
+        how, why = f"ended with {code}", _telling(last_lines)
+        if code < 0:
+            how, why = f"was killed by {_signal_name(-code)}", ""
+        super().__init__(f"{name} {how}" + (f": {why}" if why else ""))
         self.name = name
         self.code = code
         self.last_lines = tuple(last_lines)

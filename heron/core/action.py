@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
@@ -75,20 +76,32 @@ class Action:
         Raises:
             ValueError: Wrong shape, not finite, or a category that does not exist.
         """
-        if isinstance(values, Mapping):
+        if isinstance(values, np.ndarray) and values.dtype == np.float64 and values.ndim == 1:
+            vector = values
+        elif isinstance(values, Mapping):
             parts = [np.atleast_1d(np.asarray(values.get(k, []), dtype=float)) for k in ("c", "d")]
             vector = np.concatenate(parts)
         else:
             vector = np.atleast_1d(np.asarray(values, dtype=float))
-        if vector.shape != (self.size,):
+        if vector.shape != (self.dim_c + self.dim_d,):
             raise ValueError(f"action has shape {vector.shape}, expected ({self.size},)")
-        if not np.isfinite(vector).all():
+        if not all_finite(vector):
             raise ValueError(f"action {vector} is not finite")
         if self.dim_d:
             d = vector[self.dim_c :]
             if np.any(d != np.round(d)) or np.any(d < 0) or np.any(d >= np.asarray(self.ncats)):
                 raise ValueError(f"action: categories {d}, expected integers below {self.ncats}")
         return vector
+
+    def split_mask(self, mask: NDArray[np.bool_]) -> list[NDArray[np.bool_]]:
+        """Return the part of a mask of shape (sum(ncats),) that belongs to each category.
+
+        Raises:
+            ValueError: It has another shape.
+        """
+        if mask.shape != (sum(self.ncats),):
+            raise ValueError(f"action mask has shape {mask.shape}, expected ({sum(self.ncats)},)")
+        return np.split(mask, np.cumsum(self.ncats)[:-1]) if self.ncats else []
 
     def set_values(
         self,
@@ -109,9 +122,15 @@ class Action:
         """
         if values is None:
             values = {"c": self.c if c is None else c, "d": self.d if d is None else d}
-        vector = self.validate(values)
-        self.c = np.clip(vector[: self.dim_c], self.low, self.high)
-        self.d = vector[self.dim_c :].astype(np.int64)
+        return self.set_valid(self.validate(values))
+
+    def set_valid(self, vector: Floats) -> Self:
+        """Set the action from what `validate` returned; the continuous part is clipped."""
+        if self.dim_d:
+            self.d = vector[self.dim_c :].astype(np.int64)
+            vector = vector[: self.dim_c]
+        # np.clip costs several times as much as these two on short vectors
+        self.c = np.minimum(np.maximum(vector, self.low), self.high)
         return self
 
     def scale(self) -> Floats:
@@ -179,6 +198,13 @@ class Action:
         if low.ndim != 1:
             raise ConfigError(f"action: a Box of shape {low.shape} is not a vector")
         return action.set_specs(low.size, len(ncats), ncats or None, (low, high))
+
+
+def all_finite(vector: Floats) -> bool:
+    """Tell whether every element is finite; faster than numpy on short vectors."""
+    if vector.size > 32:
+        return bool(np.isfinite(vector).all())
+    return all(map(math.isfinite, vector.tolist()))
 
 
 def _bound(value: ArrayLike, dim: int, name: str) -> Floats:

@@ -165,6 +165,10 @@ class HeronEnvCore(EventDriven):
             raise ConfigError(f"{self.env_id}: distributed without a broker")
         return BrokerInstant(self._known, self.time_s, self.message_broker, self.env_id)
 
+    def action_masks(self) -> dict[str, NDArray[np.bool_]]:
+        """Return each registered agent's mask of its discrete categories, for infos."""
+        return {name: agent.action_mask() for name, agent in self._registered.items()}
+
     # --- spaces -------------------------------------------------------------------------
 
     def observation_box(self, agent_id: str, global_state: Mapping[str, Any] | None = None) -> Box:

@@ -16,6 +16,7 @@ from heron.agents.base import Agent
 from heron.agents.hierarchical import HierarchicalAgent
 from heron.agents.proxy import ProxyAgent
 from heron.core.observation import Observation
+from heron.envs.occurrences import Occurrences
 from heron.errors import ConfigError, ConfigProblem
 from heron.scheduling.events import SEND_PRIORITY, Event, EventType
 from heron.scheduling.scheduler import EventScheduler
@@ -25,7 +26,7 @@ OnActionEffect = Callable[[str, NDArray[np.float64]], None]
 OnEnvUpdate = Callable[[float, float], None]
 
 
-class EventDriven:
+class EventDriven(Occurrences):
     """The part of an environment that runs it in event-driven time.
 
     Attributes:
@@ -39,24 +40,11 @@ class EventDriven:
     def __init__(self) -> None:
         super().__init__()
         self.event_driven = False
-        self._scheduler: EventScheduler | None = None
-        self._plant_time_s = 0.0
+        self._plant_time_s = self._start_time_s = 0.0
         self._global_state_fn: GlobalStateFn | None = None
         self._on_action_effect: OnActionEffect | None = None
         self._on_env_update: OnEnvUpdate | None = None
         self._env_update_interval_s: float | None = None
-        self._n_updates = 0
-
-    @property
-    def scheduler(self) -> EventScheduler:
-        """The event scheduler.
-
-        Raises:
-            ConfigError: `setup_event_driven` has not been called.
-        """
-        if self._scheduler is None:
-            raise ConfigError("event-driven mode: call setup_event_driven() first")
-        return self._scheduler
 
     @property
     def time_s(self) -> float:
@@ -70,6 +58,8 @@ class EventDriven:
         env_update_interval: float | None = None,
     ) -> EventScheduler:
         """Make a scheduler and give every agent its ticks, the first now.
+
+        Conditions and disturbances of an earlier run are forgotten; their handlers stay.
 
         Args:
             start_time: Plant seconds now.
@@ -85,10 +75,11 @@ class EventDriven:
                 [ConfigProblem("env_update_interval", env_update_interval, "above 0 s")]
             )
         self.event_driven = True
+        self.event_log = []
+        self._watched = []
         self._env_update_interval_s = env_update_interval
-        self._n_updates = 0
         scheduler = self._scheduler = EventScheduler(start_time)
-        self._plant_time_s = start_time
+        self._plant_time_s = self._start_time_s = start_time
         for agent in self._known.values():
             if seed is not None:
                 agent.tick_config = agent.tick_config.for_agent(agent.agent_id, seed)
@@ -98,7 +89,8 @@ class EventDriven:
             if isinstance(agent, HierarchicalAgent):
                 agent.listen()
         if env_update_interval is not None:
-            scheduler.schedule(Event(start_time + env_update_interval, EventType.ENV_UPDATE))
+            first = Event(start_time + env_update_interval, EventType.ENV_UPDATE, payload=1)
+            scheduler.schedule(first)
         self.setup_default_handlers(
             self._global_state_fn, self._on_action_effect, self._on_env_update
         )
@@ -170,6 +162,8 @@ class EventDriven:
             self._plant_time_s = time_s
             if self._on_env_update is not None:
                 self._on_env_update(start, time_s)
+            if self._watched:
+                self._check_conditions(time_s)
 
     # --- handlers -----------------------------------------------------------------------
 
@@ -178,7 +172,8 @@ class EventDriven:
 
     def _handle_tick(self, event: Event, scheduler: EventScheduler) -> None:
         time_s = event.timestamp
-        scheduler.schedule_agent_tick(event.agent_id)
+        if event.payload is None:  # one that a condition woke ticks beside its grid
+            scheduler.schedule_agent_tick(event.agent_id)
         if time_s > self._plant_time_s:
             self.advance_plant(time_s)
         agent = self._known[event.agent_id]
@@ -210,16 +205,18 @@ class EventDriven:
         if self._on_action_effect is None:
             agent.take_action(event.payload)
         else:
-            agent.action.set_values(event.payload)
+            agent.action.set_valid(event.payload)
             self._on_action_effect(event.agent_id, event.payload)
 
     def _handle_env_update(self, event: Event, scheduler: EventScheduler) -> None:
         self.advance_plant(event.timestamp)
         interval = self._env_update_interval_s
-        if interval is not None and event.payload is None:
-            scheduler.schedule(Event(event.timestamp + interval, EventType.ENV_UPDATE))
+        if interval is not None:
+            # a product and not a sum: the millionth update is still on the grid
+            number = event.payload + 1
+            when = self._start_time_s + number * interval
+            scheduler.schedule(Event(when, EventType.ENV_UPDATE, payload=number))
 
     def _handle_custom(self, event: Event, scheduler: EventScheduler) -> None:
         self.advance_plant(event.timestamp)
-        if callable(event.payload):
-            event.payload()
+        self._occur(event)

@@ -205,8 +205,33 @@ class PolicyCodec:
             values += read()
         if len(values) != len(self.fields):
             raise ManifestMismatch(self._wrong_size(agent))
-        out = np.array(values, dtype=np.float64)
-        return (out / self._scale).astype(np.float32)
+        return self._scaled(np.array(values, dtype=np.float32))
+
+    def encode_observation(self, observation: Any) -> FloatArray:
+        """Return the same from what a coordinator was given to see, which may be older.
+
+        Args:
+            observation: A `heron.core.Observation` of the coordinator.
+
+        Raises:
+            ManifestMismatch: It lacks a feature of the codec, or one has other fields.
+        """
+        local: Mapping[str, Any] = observation.local
+        below: Mapping[str, Any] = local.get("subordinates", {})
+        out = np.empty(self.obs_dim, dtype=np.float32)
+        for owner, name, where, fields in self._groups:
+            seen = local if owner == self.agent_id else below.get(owner, {})
+            values = seen.get(name)
+            if values is None or len(values) != len(fields):
+                raise ManifestMismatch(
+                    f"the observation does not hold the {len(fields)} fields of {owner}.{name}"
+                )
+            out[where] = values
+        return self._scaled(out)
+
+    def _scaled(self, raw: FloatArray) -> FloatArray:
+        # Features travel as float32 in reports; rounding here too makes both ways the same.
+        return (raw / self._scale).astype(np.float32)
 
     def _readers(self, agent: Any) -> list[Callable[[], Sequence[float]]]:
         """Return what reads each feature in turn; found once an agent and kept with it."""

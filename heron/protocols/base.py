@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from heron.core.action import Action
+from heron.core.action import Action, all_finite
 from heron.core.observation import Observation
 from heron.errors import ConfigError, ConfigProblem
 
@@ -166,9 +166,11 @@ def action_vector(action: Any, size: int, who: str) -> NDArray[np.float64]:
     Raises:
         ValueError: It is not.
     """
-    vector = np.atleast_1d(np.asarray(action, dtype=float))
+    vector = np.asarray(action, dtype=float)
+    if vector.ndim == 0:
+        vector = vector.reshape(1)
     if vector.shape != (size,):
         raise ValueError(f"{who}: action has shape {vector.shape}, expected ({size},)")
-    if not np.isfinite(vector).all():
+    if not all_finite(vector):
         raise ValueError(f"{who}: action {vector} is not finite")
     return vector

@@ -103,7 +103,9 @@ class EventScheduler:
         return event
 
     def schedule_agent_tick(self, agent_id: str, timestamp: float | None = None) -> Event:
-        """Schedule an agent's next tick: on its own grid, or at ``timestamp``.
+        """Schedule an agent's next tick on its own grid, or an extra one at ``timestamp``.
+
+        An extra tick carries a payload, so that whoever handles it does not go on from it.
 
         Raises:
             ConfigError: The agent is not registered.
@@ -111,8 +113,17 @@ class EventScheduler:
         ticker = self._tickers.get(agent_id)
         if ticker is None:
             raise ConfigError([ConfigProblem("agent_id", agent_id, "a registered agent")])
+        extra = timestamp is not None
         when = ticker.advance() if timestamp is None else timestamp
-        return self.schedule(Event(when, EventType.AGENT_TICK, agent_id, priority=ticker.priority))
+        return self.schedule(
+            Event(
+                when,
+                EventType.AGENT_TICK,
+                agent_id,
+                "extra" if extra else None,
+                priority=ticker.priority,
+            )
+        )
 
     def schedule_action_effect(
         self, agent_id: str, action: Any, delay: float = 0.0, *, priority: int | None = None

@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 
 from heron.core import COORDINATOR_LEVEL, FIELD_LEVEL, SYSTEM_LEVEL, VISIBILITIES
-from heron.errors import ConfigError
 from heron.powergrid.agents import DEVICE_REGISTRY, DeviceAgent
 from heron.powergrid.quantities import DeviceReading, Setpoint
 from heron.powergrid.registers import Words, site_plan
@@ -278,4 +277,4 @@ def _type_name(agent_class: type[DeviceAgent]) -> str | None:
     return None
 
 
-__all__ = ["ConfigError", "DeviceKitError", "Run", "check_device", "plausible_reading"]
+__all__ = ["DeviceKitError", "Run", "check_device", "plausible_reading"]

@@ -38,8 +38,9 @@ from simulator.engines.positive_sequence import (
 FREQUENCY_HZ = 60.0
 TOLERANCE_MVA = 1e-7
 """Nearly ideal switches and regulators leave a rounding error of about 1e-8."""
-MAX_ITERATIONS = 300
-"""Constant-current and constant-impedance loads slow Newton-Raphson down."""
+MAX_ITERATIONS = 100
+"""Its Newton-Raphson leaves out how loads follow their voltage, which slows it down, and fails far
+below the collapse where most loads do (at 1.5 of 2.4 times the published load on IEEE 34)."""
 
 
 def pandapower_net(grid: Grid) -> Any:

@@ -87,8 +87,20 @@ def children_of(pid: int) -> dict[str, int]:
 async def until_recorded(path: Path, text: str) -> None:
     """Wait until a recording holds a text: the loop has come so far."""
     async with asyncio.timeout(60):
-        while not (path.exists() and text in path.read_text()):  # noqa: ASYNC110 - a file
+        while not holds(path, text):  # noqa: ASYNC110 - a file has no event
             await asyncio.sleep(0.05)
+
+
+def holds(path: Path, text: str) -> bool:
+    return path.exists() and text in path.read_text()
+
+
+def runs(pid: int) -> bool:
+    """A zombie that nobody waits for does not run."""
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
 
 
 async def test_a_run_closes_the_loop_at_every_step(tmp_path: Path, broker_url: str) -> None:
@@ -110,17 +122,16 @@ async def test_a_run_closes_the_loop_at_every_step(tmp_path: Path, broker_url: s
     assert report["memory_mb"]["edge"]["peak"] < 120.0
 
 
-@pytest.mark.parametrize("policy", ["none", "rule"])
-async def test_the_deployed_day_is_the_environments_day(
-    tmp_path: Path, policy: str, broker_url: str
-) -> None:
+@pytest.mark.broker
+@pytest.mark.parametrize("broker_url", ["mosquitto"], indirect=True)
+async def test_the_deployed_day_is_the_environments_day(tmp_path: Path, broker_url: str) -> None:
     from controller.minds import build_minds
     from training.envs import MultiAgentMicrogrids
 
     setup, day = read_setup(SETUP), 40
     record = tmp_path / "record.jsonl"
     argv = ["--steps", "96", "--start", f"day:{day}", "--record", str(record)]
-    ended = await up(tmp_path, *argv, "--policy", policy, "--broker", broker_url)
+    ended = await up(tmp_path, *argv, "--policy", "rule", "--broker", broker_url)
     assert (ended.code, ended.report["steps"]) == (0, 96)
     told: dict[tuple[int, str], dict[str, float]] = {}
     for line in record.read_text().splitlines():
@@ -130,7 +141,7 @@ async def test_the_deployed_day_is_the_environments_day(
             told[entry["message"]["step"], entry["agent"]] = points
 
     env = MultiAgentMicrogrids(setup)
-    policies = {mind.agent_id: mind.policy for mind in build_minds(setup, [policy])}
+    policies = {mind.agent_id: mind.policy for mind in build_minds(setup, ["rule"])}
     obs, _ = env.reset(seed=0, options={"day": day})
     plan = site_plan(setup.config)
     cost_usd = 0.0
@@ -162,7 +173,7 @@ async def test_a_stop_in_mid_step_ends_everything(tmp_path: Path) -> None:
     assert (ended.code, ended.report["outcome"]) == (0, "stopped")
     assert sorted(pids) == ["broker", "controller", "edge", "simulate"]
     assert children_of(process.pid) == {}
-    assert not any(Path(f"/proc/{pid}").exists() for pid in pids.values())
+    assert not any(runs(pid) for pid in pids.values())
 
 
 async def test_a_stop_before_the_last_step_is_130(tmp_path: Path) -> None:
@@ -186,7 +197,7 @@ async def test_a_child_that_dies_ends_the_rest(tmp_path: Path, victim: str) -> N
     assert ended.code == 1
     assert ended.err == f"heron: up: {victim} was killed by SIGKILL\n"
     assert ended.report["outcome"] == "failed"
-    assert not any(Path(f"/proc/{pid}").exists() for pid in pids.values())
+    assert not any(runs(pid) for pid in pids.values())
 
 
 async def test_a_killed_parent_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -197,15 +208,8 @@ async def test_a_killed_parent_leaves_nothing_behind(tmp_path: Path) -> None:
     process.kill()
     await process.communicate()
     async with asyncio.timeout(30):
-        while any(_runs(pid) for pid in pids.values()):  # noqa: ASYNC110 - other processes
+        while any(runs(pid) for pid in pids.values()):  # noqa: ASYNC110 - other processes
             await asyncio.sleep(0.05)
-
-
-def _runs(pid: int) -> bool:
-    try:
-        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return False
 
 
 async def test_a_taken_modbus_port_is_one_line(tmp_path: Path) -> None:
@@ -255,7 +259,7 @@ async def test_a_damaged_policy_is_one_line_and_no_device_is_written(tmp_path: P
 
 
 async def test_two_runs_at_once_do_not_disturb_each_other(tmp_path: Path) -> None:
-    runs = [await start(tmp_path, "--steps", "3", "--policy", "none") for _ in range(2)]
-    ended = await asyncio.gather(*(end_of(run) for run in runs))
+    both = [await start(tmp_path, "--steps", "3", "--policy", "none") for _ in range(2)]
+    ended = await asyncio.gather(*(end_of(one) for one in both))
     assert [(e.code, e.report["steps"]) for e in ended] == [(0, 3), (0, 3)]
     assert ended[0].report["total"] == ended[1].report["total"]

@@ -73,7 +73,7 @@ def _evaluate(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]
 
     overrides = {"engine": args.engine, "penalty": args.penalty}
     env = make_env(args.setup, {k: v for k, v in overrides.items() if v is not None})
-    days = _days(args.days, env.setup.profiles)[:: max(1, args.every)]
+    days = days_of(args.days, env.setup.profiles)[:: max(1, args.every)]
     names = list(dict.fromkeys([*BASELINES, *(args.policy or _shipped(env.setup.path))]))
     means: dict[str, Any] = {}
     per_day: dict[str, Any] = {}
@@ -111,7 +111,12 @@ def _shipped(setup_path: Path | None) -> list[str]:
     return [str(directory / "policies")]
 
 
-def _days(text: str, profiles: Any) -> list[int]:
+def days_of(text: str, profiles: Any) -> list[int]:
+    """Return the days that a command line names.
+
+    Raises:
+        ConfigError: It names none, or days beyond the data.
+    """
     if text in ("test", "train"):
         return [int(d) for d in (profiles.test_days if text == "test" else profiles.train_days)]
     days: list[int] = []

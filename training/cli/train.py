@@ -59,6 +59,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--wandb", action="store_true", help="log to Weights & Biases")
     add("--wandb-project")
     add("--experiment-name")
+    add("--event-driven-test", action="store_true", help="test in event-driven time afterwards")
+    add("--event-driven-episodes", type=int)
     add("--json", action="store_true", help="print one JSON object at the end")
     return parser
 

@@ -24,13 +24,23 @@ from heron.powergrid.quantities import Measurements, Setpoint
 from heron.powergrid.registers import RegisterResolution, site_plan
 from heron.powergrid.setups import Setup, as_setup
 from simulator import Plant
+from training.envs.event_mode import EventMode
+from training.envs.timing import timing_of
 
 DAY_S = 86_400.0
 DIVERGED_PENALTY = 1000.0
 """What each agent loses when no power-flow solution is found, which also ends the episode: about
 what a day of doing nothing costs on the setup that ships."""
 
-_ENV_KEYS = ("env_id", "centralized", "visibility_level", "through_registers")
+_ENV_KEYS = (
+    "env_id",
+    "centralized",
+    "visibility_level",
+    "through_registers",
+    "event_driven",
+    "timing",
+    "timing_jitter",
+)
 
 StepReturn = tuple[
     dict[str, FloatArray],
@@ -55,6 +65,10 @@ class NetworkedGridEnv(PettingZooParallelEnv):
     what passes through the registers of the deployed loop: rounded as there, so that the two
     give the same trajectory step for step.
 
+    With ``event_driven`` a step runs its control interval in event-driven time, with the delays
+    and the jitter of ``timing`` (a preset's name or the attributes of `Timing`) and
+    ``timing_jitter``. Where nothing is late, that is the synchronous step exactly.
+
     A subclass builds network and agents and may change the reward, with the three hooks
     `_build_net`, `_build_agents` and `_reward_and_safety`.
 
@@ -71,10 +85,14 @@ class NetworkedGridEnv(PettingZooParallelEnv):
         "is_parallelizable": True,
     }
 
-    def __init__(self, env_config: Mapping[str, Any] | Setup | str | Path) -> None:
-        own: dict[str, Any] = {}
+    def __init__(self, env_config: Mapping[str, Any] | Setup | str | Path, **options: Any) -> None:
+        unknown = sorted(set(options) - set(_ENV_KEYS))
+        if unknown:
+            expected = f"one of {', '.join(_ENV_KEYS)}"
+            raise ConfigError([ConfigProblem(k, options[k], expected) for k in unknown])
+        own = dict(options)
         if isinstance(env_config, Mapping):
-            own = {k: env_config[k] for k in _ENV_KEYS if k in env_config}
+            own = {k: env_config[k] for k in _ENV_KEYS if k in env_config} | own
             env_config = {k: v for k, v in env_config.items() if k not in _ENV_KEYS}
         super().__init__(env_id=str(own.get("env_id", "networked_grid")))
         self.setup = as_setup(env_config)
@@ -101,6 +119,8 @@ class NetworkedGridEnv(PettingZooParallelEnv):
             self.configure_agents_for_distributed()
 
         self._accountant = Accountant(self.setup)
+        timing = timing_of(own.get("timing"), own.get("timing_jitter"))
+        self.event_mode = EventMode(self, timing) if own.get("event_driven") else None
         self._rng = np.random.default_rng(config.seed)
         self._days = self.setup.profiles.train_days if self.train else self.setup.profiles.test_days
         self._t = 0
@@ -186,39 +206,54 @@ class NetworkedGridEnv(PettingZooParallelEnv):
         plant_seed = int(self._rng.integers(2**31))
         measurements = self.net.reset(seed=plant_seed, start_s=day * DAY_S)
         self._update_agents(self._seen(measurements))
+        if self.event_mode is not None:
+            self.event_mode.start(measurements.time_s, plant_seed)
         return self._observe(), {agent: {"day": day} for agent in self.agents}
 
     def step(self, actions: Mapping[str, FloatArray]) -> StepReturn:
         """Let all agents act, and the plant advance by one control step.
 
         Args:
-            actions: One normalised action an agent, (act_dim,).
+            actions: One normalised action an agent, (act_dim,). In event-driven time there
+                may be none: the agents then decide with policies of their own.
 
         Raises:
             ConfigError: An agent is missing or unknown, or an action has the wrong length.
         """
         self._check(actions)
-        setpoints = self._apply(actions)
-        before = self.net.measurements
         try:
-            after = self.net.step(setpoints, self.setup.config.step_s)
+            if self.event_mode is None:
+                self.accounts = self.advance(self._apply(actions), self.setup.config.step_s)
+            else:
+                self.accounts = self.event_mode.step(actions)
         except PowerFlowDiverged as error:
             return self._end_diverged(error)
         self._t += 1
-        self.accounts = self._accountant.account(before, after)
         rewards, safety = self._reward_and_safety()
         rewards = {a: r - self.penalty * safety[a] for a, r in rewards.items()}
         if self.share_reward:
             mean = sum(rewards.values()) / len(rewards)
             rewards = dict.fromkeys(rewards, mean)
-        self._update_agents(self._seen(after))
         observations = self._observe()
         over = self._t >= self.max_episode_steps
-        infos = {a: self._info(a, after) for a in self.agents}
+        infos = {a: self._info(a, self.net.measurements) for a in self.agents}
         ended = dict.fromkeys(self.agents, False), dict.fromkeys(self.agents, over)
         if over:
             self.agents = []
         return observations, rewards, *ended, infos
+
+    def advance(self, setpoints: Mapping[str, Setpoint], dt_s: float) -> StepAccounts:
+        """Let the plant run with set-points, and the agents know what they can read of it.
+
+        Raises:
+            PowerFlowDiverged: No solution; the plant and the agents are as before.
+        """
+        before = self.net.measurements
+        if self._registers is not None:
+            setpoints = self._registers.setpoints(setpoints)
+        after = self.net.step(setpoints, dt_s)
+        self._update_agents(self._seen(after))
+        return self._accountant.account(before, after)
 
     def render(self) -> None:
         """Print one line on the state of the plant."""
@@ -244,6 +279,8 @@ class NetworkedGridEnv(PettingZooParallelEnv):
         return int(day)
 
     def _check(self, actions: Mapping[str, FloatArray]) -> None:
+        if self.event_mode is not None and not actions:
+            return
         problems = [
             ConfigProblem("actions", agent, f"one action for each of {', '.join(self.agents)}")
             for agent in sorted({*actions} ^ {*self.agents})
@@ -266,7 +303,7 @@ class NetworkedGridEnv(PettingZooParallelEnv):
             agent = self.agent_dict[agent_id]
             agent.apply_action(actions[agent_id])
             setpoints |= agent.setpoints
-        return setpoints if self._registers is None else self._registers.setpoints(setpoints)
+        return setpoints
 
     def _seen(self, measurements: Measurements) -> Measurements:
         """Return what the agents can read of the plant."""
@@ -275,7 +312,11 @@ class NetworkedGridEnv(PettingZooParallelEnv):
         return self._registers.measurements(measurements)
 
     def _observe(self) -> dict[str, FloatArray]:
-        return {a: c.encode(self.agent_dict[a]) for a, c in self.codecs.items()}
+        agents = self.agent_dict
+        if self.event_mode is not None:
+            self.event_mode.deliver_what_is_not_late()
+            return {a: c.encode_observation(agents[a].observe()) for a, c in self.codecs.items()}
+        return {a: c.encode(agents[a]) for a, c in self.codecs.items()}
 
     def _last_accounts(self) -> StepAccounts:
         if self.accounts is None:

@@ -9,6 +9,7 @@ from heron.powergrid.agents.power_grid_agent import GridAgent, PowerGridAgent
 from heron.powergrid.agents.registry import DEVICE_REGISTRY, DeviceRegistry, register_device
 from heron.powergrid.agents.sources import PV, InverterSource, WindTurbine
 from heron.powergrid.agents.storage import ESS, EVCharger
+from heron.powergrid.agents.trading import LocalPrice, TradingGridAgent
 from heron.powergrid.agents.transformer import Transformer
 from heron.powergrid.agents.view import MicrogridView, views_of
 
@@ -24,8 +25,10 @@ __all__ = [
     "Generator",
     "GridAgent",
     "InverterSource",
+    "LocalPrice",
     "MicrogridView",
     "PowerGridAgent",
+    "TradingGridAgent",
     "Transformer",
     "WindTurbine",
     "build_agents",

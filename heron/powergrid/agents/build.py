@@ -19,7 +19,8 @@ def build_agents(
     setup: Setup | SetupConfig,
     policies: Mapping[str, Policy] | None = None,
     *,
-    protocol: Callable[[], Protocol] = SetpointProtocol,
+    protocol: Callable[[], Protocol | None] = SetpointProtocol,
+    coordinator: type[PowerGridAgent] = PowerGridAgent,
     system_protocol: Protocol | None = None,
     env_id: str | None = None,
     tick_configs: Mapping[str, TickConfig] | None = None,
@@ -30,7 +31,8 @@ def build_agents(
     Args:
         setup: What to build.
         policies: Policy per microgrid; those not named have none.
-        protocol: Makes each coordinator's protocol.
+        protocol: Makes each coordinator's protocol; may return None for the coordinator's own.
+        coordinator: Class of the microgrids' coordinators.
         system_protocol: The DSO's protocol.
         env_id: Environment that the agents belong to.
         tick_configs: Timing in event-driven mode per agent (any level); defaults for others.
@@ -46,7 +48,7 @@ def build_agents(
     _require_known("tick_configs", timing, known)
 
     def build(microgrid: MicrogridConfig, env_id: str | None, upstream_id: str) -> PowerGridAgent:
-        return PowerGridAgent(
+        return coordinator(
             grid_config=microgrid,
             protocol=protocol(),
             policy=policies.get(microgrid.name),

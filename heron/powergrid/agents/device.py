@@ -181,6 +181,11 @@ class DeviceAgent(FieldAgent):
         """Return the action that serves the device's own interest at a price, $/MWh."""
         return self.action_for(self._best_p_mw(price))
 
+    def offered_mw(self, price: float) -> float:
+        """Return the power that it would inject at a price, within its envelope."""
+        applied = self.admit(Setpoint(self._best_p_mw(price))).applied
+        return 0.0 if applied is None else applied.p_mw
+
     def _best_p_mw(self, price: float) -> float:
         """Return the active power that pays at a price; as little as possible by default."""
         return min(max(0.0, self.limits.p_min_mw), self.limits.p_max_mw)

@@ -82,6 +82,12 @@ class DSOAgent(SystemAgent):
             built[agent.agent_id] = agent
         return built
 
+    def protocol_context(self) -> Mapping[str, Any]:
+        """Add what each microgrid's connection can carry in one interval, for trades."""
+        hours = self.dt_s / 3600.0
+        limits = {name: m.rating_mva * hours for name, m in self.microgrids.items()}
+        return {**super().protocol_context(), "limits_mwh": limits}
+
     @property
     def microgrids(self) -> Mapping[str, PowerGridAgent]:
         """The coordinators by name, in the order of the configuration."""

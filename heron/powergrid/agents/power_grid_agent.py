@@ -64,6 +64,9 @@ class PowerGridAgent(GridAgent):
         forecast: Whether it uses the day-ahead prices.
         dt_s: Plant seconds of a control interval.
         kwargs: Passed to `CoordinatorAgent`.
+
+    Attributes:
+        rating_mva: Rating of its connection; infinite if it is not known.
     """
 
     def __init__(
@@ -83,7 +86,7 @@ class PowerGridAgent(GridAgent):
         self.grid_config = grid_config
         self.forecast = forecast
         self.dt_s = dt_s
-        self._rating_mva = rating_kva / 1000.0 if rating_kva else math.inf
+        self.rating_mva = rating_kva / 1000.0 if rating_kva else math.inf
         super().__init__(
             agent_id=name,
             policy=policy,
@@ -166,14 +169,14 @@ class PowerGridAgent(GridAgent):
         metrics.p_MW, metrics.q_MVAr = meter.p_mw, meter.q_mvar
         metrics.load_MW = injected_mw - meter.p_mw
         metrics.dv_min_pu, metrics.dv_max_pu = v_range[0] - 1.0, v_range[1] - 1.0
-        self._flows.max_loading = 100.0 * math.hypot(meter.p_mw, meter.q_mvar) / self._rating_mva
+        self._flows.max_loading = 100.0 * math.hypot(meter.p_mw, meter.q_mvar) / self.rating_mva
 
     def complete(self) -> None:
         """Build everything and find which devices take set-points straight."""
         super().complete()
         devices = list(self.devices.values())
         ends = np.cumsum([device.action_size for device in devices]).tolist()
-        starts = [0, *ends[:-1]]
+        starts = [0, *ends][: len(devices)]
         straight = all(_decodes_itself(type(device)) for device in devices)
         self._straight = list(zip(devices, starts, ends, strict=True)) if straight else None
 

@@ -31,6 +31,11 @@ class InverterSource(DeviceAgent):
         if self._source is not None:
             self._source.output = reading.p_mw / self.config.p_rated_mw
 
+    def offered_mw(self, price: float) -> float:
+        """Return what it injects now, or nothing where it would curtail."""
+        now = 0.0 if self.reading is None else self.reading.p_mw
+        return min(now, super().offered_mw(price))
+
     def _best_p_mw(self, price: float) -> float:
         """Return the full ceiling, unless injecting costs more than curtailing."""
         return 0.0 if price < -self.config.curtailment_usd_per_mwh else self.config.p_rated_mw

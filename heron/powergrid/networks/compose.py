@@ -66,7 +66,11 @@ def compose(config: SetupConfig) -> Grid:
             feeder,
             dso.name,
             {b.name: dso.load_scale * scales.get(b.name, 1.0) for b in feeder.buses},
-            capacitors=dso.capacitors,
+            capacitors=[
+                c.model_copy(update={"control": dso.capacitor_controls.get(c.name, c.control)})
+                for c in feeder.capacitors
+                if dso.capacitors
+            ],
             regulators=_feeder_regulators(config, feeder),
         )
     for k, (microgrid, network) in enumerate(zip(config.microgrid_configs, feeders, strict=True)):
@@ -77,7 +81,7 @@ def compose(config: SetupConfig) -> Grid:
                 network,
                 microgrid.name,
                 {b.name: microgrid.load_scale for b in network.buses},
-                capacitors=microgrid.capacitors,
+                capacitors=network.capacitors if microgrid.capacitors else (),
                 regulators=tuple(
                     r.model_copy(update={"tap": 0, "control": None}) for r in network.regulators
                 ),
@@ -141,7 +145,7 @@ class _Parts:
         area: str,
         load_scale: Mapping[str, float],
         *,
-        capacitors: bool,
+        capacitors: Iterable[Capacitor],
         regulators: Iterable[Regulator],
     ) -> None:
         """Take over a feeder's elements under the area's names."""
@@ -161,7 +165,7 @@ class _Parts:
         self.lines += [branch(x) for x in feeder.lines]
         self.transformers += [branch(x) for x in feeder.transformers]
         self.regulators += [branch(x) for x in regulators]
-        self.capacitors += [shunt(x) for x in feeder.capacitors if capacitors]
+        self.capacitors += [shunt(x) for x in capacitors]
         self.loads += [
             shunt(x, kw=x.kw * load_scale[x.bus], kvar=x.kvar * load_scale[x.bus])
             for x in feeder.loads
@@ -222,6 +226,14 @@ def _feeder_problems(config: SetupConfig, feeder: Feeder) -> Iterable[ConfigProb
             yield ConfigProblem(where, key, _no_such_bus(f"Bus {_local(key, dso.name)}", buses))
         if not 0.0 <= scale <= 10.0:
             yield ConfigProblem(where, scale, "expected 0 to 10")
+    known = sorted(c.name for c in feeder.capacitors)
+    for key in dso.capacitor_controls:
+        if key not in known:
+            expected = f"no such capacitor; expected one of {', '.join(known) or 'none'}"
+            yield ConfigProblem(f"dso_config.capacitor_controls[{key!r}]", key, expected)
+        elif not dso.capacitors:
+            expected = "is controlled, and dso_config.capacitors is false"
+            yield ConfigProblem(f"dso_config.capacitor_controls[{key!r}]", key, expected)
     banks = {r.bank for r in feeder.regulators} | {r.name for r in feeder.regulators}
     for key in dso.regulators:
         if key not in banks:

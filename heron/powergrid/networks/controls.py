@@ -5,7 +5,9 @@ The controls are part of the network: they act on local measurements only, witho
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class RegulatorControl(BaseModel):
@@ -51,3 +53,9 @@ class CapacitorControl(BaseModel):
     off_v: float = Field(gt=90, lt=150)
     pt_ratio: float = Field(gt=0)
     delay_s: float = Field(0.0, ge=0)
+
+    @model_validator(mode="after")
+    def _limits_are_ordered(self) -> Self:
+        if self.on_v >= self.off_v:
+            raise ValueError(f"on_v {self.on_v} must be below off_v {self.off_v}")
+        return self

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 from typing import Any
 
@@ -58,6 +58,9 @@ class ModelChoice:
     model_id: int
     repeats: Mapping[str, int] = field(default_factory=dict)
     exponents: Mapping[str, int] = field(default_factory=dict)
+
+    def __hash__(self) -> int:
+        return hash((self.model_id, *sorted(self.repeats.items()), *sorted(self.exponents.items())))
 
 
 @cache
@@ -179,7 +182,12 @@ class SunSpecLayout:
 
 
 def lay_out(choices: Iterable[ModelChoice], base: int = BASE_ADDRESS) -> SunSpecLayout:
-    """Place models one behind the other."""
+    """Place models one behind the other; devices with the same models share one layout."""
+    return _lay_out_models(tuple(choices), base)
+
+
+@lru_cache(maxsize=256)
+def _lay_out_models(choices: tuple[ModelChoice, ...], base: int) -> SunSpecLayout:
     address = base + len(MARKER) // 2
     models: list[PlacedModel] = []
     for choice in choices:

@@ -20,7 +20,7 @@ from pydantic import (
 )
 
 from heron.powergrid.device_configs import DEVICE_CONFIGS, DeviceConfig
-from heron.powergrid.networks.controls import RegulatorControl
+from heron.powergrid.networks.controls import CapacitorControl, RegulatorControl
 
 
 class _Frozen(BaseModel):
@@ -90,7 +90,13 @@ def known_types() -> list[str]:
 
 
 class DsoConfig(_Frozen):
-    """The feeder that the distribution system operator runs."""
+    """The feeder that the distribution system operator runs.
+
+    Attributes:
+        capacitors: Whether the feeder's capacitors are connected.
+        capacitor_controls: Those that switch by their voltage, by the feeder's own name.
+        regulators: Those that move by their voltage, by bank or by name.
+    """
 
     name: str = "DSO"
     network: str = "ieee34"
@@ -99,6 +105,7 @@ class DsoConfig(_Frozen):
     load_scale: float = Field(1.0, gt=0, le=10)
     bus_load_scale: dict[str, float] = Field(default_factory=dict)
     capacitors: bool = True
+    capacitor_controls: dict[str, CapacitorControl] = Field(default_factory=dict)
     regulators: dict[str, RegulatorControl] = Field(default_factory=dict)
     load_profiles: tuple[str, ...] = ()
 

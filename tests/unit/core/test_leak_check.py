@@ -10,9 +10,11 @@ from heron.testing.virtual_time import run_in_virtual_time
 
 pytest_plugins = ["pytester"]
 
+CONFTEST = Path(__file__).parents[2] / "conftest.py"
+
 
 def test_a_test_that_leaves_a_task_behind_fails(pytester):
-    pytester.makeconftest(Path("tests/conftest.py").read_text())
+    pytester.makeconftest(CONFTEST.read_text())
     pytester.makepyfile(
         """
         import asyncio
@@ -28,7 +30,8 @@ def test_a_test_that_leaves_a_task_behind_fails(pytester):
             pass
         """
     )
-    result = pytester.runpytest_inprocess("-p", "asyncio", "-p", "no:cacheprovider", "--asyncio-mode=auto")
+    result = pytester.runpytest_inprocess("-p", "asyncio", "-p", "no:cacheprovider", "--asyncio-mode=auto",
+        "-o", "asyncio_default_fixture_loop_scope=function")
     result.assert_outcomes(passed=3, errors=1)
     result.stdout.fnmatch_lines(["*tasks left behind*stray*"])
 

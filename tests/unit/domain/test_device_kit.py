@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from heron.powergrid.agents import DEVICE_REGISTRY, ESS, DeviceAgent, Generator, register_device
-from heron.powergrid.device_configs import StorageConfig
 from heron.powergrid.features import ElectricalBasePh
 from heron.powergrid.quantities import DeviceReading, Setpoint
 from heron.powergrid.setups import as_setup, load_setup, models
@@ -110,14 +109,6 @@ def test_an_observation_that_is_not_finite_is_found() -> None:
             self.state.electrical_base_ph.va_deg = np.nan
 
     assert "not finite" in refused(Nan, SHIPPED["Generator"])
-
-
-class BlindConfig(StorageConfig):
-    """A store that does not tell its envelope so."""
-
-    @property
-    def storage_limits(self) -> None:
-        return None
 
 
 def test_physics_that_lose_energy_are_found() -> None:

@@ -154,8 +154,8 @@ async def test_a_dead_unit_costs_its_neighbour_one_timeout_a_window(
         assert results[1] == [20, 21, 22, 23]
         waited.append(wall() - before)
         await asyncio.sleep(1.0 - waited[-1])
-    # 2 time-outs open it; then one a window, and windows grow to 8 s.
-    assert sum(w > 0.1 for w in waited) < 15
+    # One time-out a window, and windows grow to 8 s.
+    assert sum(w > 0.1 for w in waited) < 14
     assert max(waited) < TIMEOUT_S + 0.01
     with pytest.raises(CircuitOpen, match="next try in"):
         await connection.read("dead", 1, 100, 4)
@@ -165,9 +165,8 @@ async def test_a_unit_that_answers_again_is_taken_back(
     connection: ModbusConnection, port: FaultyPort
 ) -> None:
     port.unit_faults[1] = Mute()
-    for _ in range(2):
-        with pytest.raises(DeviceTimeout):
-            await connection.read("d", 1, 100, 4)
+    with pytest.raises(DeviceTimeout):
+        await connection.read("d", 1, 100, 4)
     port.unit_faults.clear()
     await asyncio.sleep(1.01)
     assert await connection.read("d", 1, 100, 4) == [10, 11, 12, 13]

@@ -136,7 +136,7 @@ def test_the_device_identifies_itself(unit: UnitImage) -> None:
 
 
 def test_a_long_identification_says_that_more_follows(unit: UnitImage) -> None:
-    unit.identity = {i: "x" * 120 for i in range(5)}
+    unit.identity = dict.fromkeys(range(5), "x" * 120)
     reply = answer(unit, bytes([43, 14, 2, 0]))
     assert len(reply) <= 253
     more, following, count = reply[4:7]

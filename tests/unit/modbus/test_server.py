@@ -1,7 +1,7 @@
 import asyncio
 import socket
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 import pytest_asyncio
@@ -47,6 +47,14 @@ class Master:
     async def close(self) -> None:
         self.writer.close()
         await self.writer.wait_closed()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    for _ in range(1_000_000):
+        if condition():
+            return
+        await asyncio.sleep(0)
+    raise AssertionError("it never happened")
 
 
 def frame(transaction: int, unit_id: int, pdu: bytes) -> bytes:
@@ -100,8 +108,7 @@ async def test_a_bad_header_does_not_jam_the_connection(server: ModbusServer, ba
     master = await Master.to(server)
     master.writer.write(bad)
     await master.writer.drain()
-    while server.counters.bad_frames == 0:
-        await asyncio.sleep(0)
+    await until(lambda: server.counters.bad_frames > 0)
     for i in range(22):
         master.writer.write(read(i, i))
         assert await master.reply() == (i, 1, struct.pack(">BBH", 3, 2, 1000 + i))

@@ -27,7 +27,7 @@ def test_vector_environment_equals_single_environments(share_reward: bool) -> No
             for a in vector.agents
         }
         actions = {a: np.clip(u, -1.0, 1.0) for a, u in actions.items()}
-        for i, single in enumerate(singles):
+        for i in range(len(DAYS)):
             for a in vector.agents:
                 assert obs[a][i] == pytest.approx(own_obs[i][a], abs=2e-6), (step, a)
         done = vector.step(actions)

@@ -1,0 +1,222 @@
+"""Event-driven mode: the same agents in virtual time."""
+
+import numpy as np
+import pytest
+
+from heron.messaging import InMemoryBroker
+from heron.scheduling import Event, EventType, JitterType, TickConfig
+
+STEP_S = 900.0
+
+
+def trajectory_sync(env, n_steps):
+    states = []
+    for _ in range(n_steps):
+        env.step(STEP_S)
+        states.append(env.socs())
+    return np.array(states)
+
+
+def trajectory_events(env, n_steps, **kwargs):
+    env.start_event_driven(**kwargs)
+    states = []
+    for k in range(n_steps):
+        env.run_event_driven(STEP_S * (k + 1))
+        states.append(env.socs())
+    return np.array(states)
+
+
+def test_without_delays_event_driven_time_equals_the_synchronous_step_exactly(toy):
+    sync = trajectory_sync(toy.Env(toy.build()), 96)
+    events = trajectory_events(toy.Env(toy.build(toy.every(STEP_S))), 96)
+    assert np.ptp(sync, axis=0).min() > 0.01
+    np.testing.assert_array_equal(events, sync)
+
+
+def test_the_message_path_over_a_broker_equals_the_direct_one_exactly(toy):
+    direct = trajectory_sync(toy.Env(toy.build()), 20)
+    broker = InMemoryBroker()
+    env = toy.Env(toy.build(), broker)
+    env.configure_agents_for_distributed()
+    np.testing.assert_array_equal(trajectory_sync(env, 20), direct)
+    assert broker.published > 20 * 9
+
+
+def test_any_delay_or_jitter_changes_the_trajectory(toy):
+    exact = trajectory_events(toy.Env(toy.build(toy.every(STEP_S))), 8)
+    for change in (
+        {"obs_delay": 60.0},
+        {"act_delay": 60.0},
+        {"msg_delay": 60.0},
+        {"jitter_type": JitterType.UNIFORM, "jitter_ratio": 0.2, "seed": 1},
+    ):
+        delayed = trajectory_events(toy.Env(toy.build(toy.every(STEP_S, **change))), 8)
+        assert np.abs(delayed - exact).max() > 1e-6, change
+
+
+def test_stored_energy_depends_on_elapsed_time_and_not_on_how_often_anyone_acts(toy):
+    def final(tick_s):
+        env = toy.Env(toy.build(n_sites=1, n_batteries=1))
+        battery = env.batteries[0]
+        env = toy.Env(toy.Battery("b", tick_config=toy.every(tick_s)))
+        battery = env.batteries[0]
+        env.start_event_driven()
+        env.submit_actions({"b": [2.0]})
+        env.run_event_driven(3600.0)
+        return battery.state.charge.soc
+
+    # 2 MW for an hour out of 10 MWh, whether asked for once or 3600 times
+    assert final(3600.0) == pytest.approx(0.3, abs=1e-12)
+    assert final(1.0) == pytest.approx(0.3, abs=1e-9)
+
+
+def test_an_action_without_delay_is_applied_in_its_own_instant(toy):
+    env = toy.Env(toy.Battery("b", tick_config=toy.every(10.0)))
+    env.start_event_driven()
+    env.submit_actions({"b": [1.0]})
+    env.run_event_driven(0.0, include_end=True)
+    assert env.batteries[0].p_mw == 1.0
+
+
+def test_every_level_ticks_at_its_own_rate(toy):
+    ticks = {1: toy.every(1.0), 2: toy.every(60.0), 3: toy.every(300.0)}
+    env = toy.Env(toy.build(ticks))
+    scheduler = env.start_event_driven()
+    counts = {}
+
+    def count(event):
+        if event.event_type is EventType.AGENT_TICK:
+            level = env.get_heron_agent(event.agent_id).level
+            counts[level] = counts.get(level, 0) + 1
+
+    scheduler.before_event = count
+    env.run_event_driven(600.0)
+    assert counts == {1: 6 * 600, 2: 3 * 10, 3: 2}
+
+
+def test_a_system_agents_signal_reaches_its_coordinators(toy):
+    env = toy.Env(toy.build(toy.every(STEP_S)))
+    env.start_event_driven()
+    env.run_event_driven(STEP_S)
+    assert [site.signal["price"] for site in env.sites] == [pytest.approx(2.5, rel=0.1)] * 3
+
+
+def test_a_coordinator_sees_its_devices_only_as_reported_and_delivered(toy):
+    ticks = {1: toy.every(60.0, msg_delay=50.0), 2: toy.every(60.0), 3: toy.every(1e6)}
+    env = toy.Env(toy.build(ticks, n_sites=1, n_batteries=1))
+    env.start_event_driven()
+    policy = env.sites[0].policy
+    env.run_event_driven(300.0)
+    battery_soc = dict(policy.seen)
+    # at 120 s it knows what was measured at 60 s, because the report of 120 s is under way
+    env_again = toy.Env(toy.build(ticks, n_sites=1, n_batteries=1))
+    env_again.start_event_driven()
+    measured = {}
+    for t in (60.0, 120.0, 180.0):
+        env_again.run_event_driven(t)
+        measured[t] = env_again.socs()[0]
+    assert battery_soc[120.0][0] == pytest.approx(np.float32(measured[60.0]), abs=0)
+    assert battery_soc[180.0][0] == pytest.approx(np.float32(measured[120.0]), abs=0)
+
+
+def test_an_observation_is_of_when_it_was_measured_and_not_of_when_it_is_ready(toy):
+    ticks = {1: toy.every(10.0), 2: toy.every(100.0, obs_delay=30.0), 3: toy.every(1e6)}
+    env = toy.Env(toy.build(ticks, n_sites=1, n_batteries=1))
+    env.start_event_driven()
+    env.run_event_driven(101.0)
+    soc_at_100 = env.batteries[0].state.charge.soc
+    env.run_event_driven(140.0)
+    assert [t for t, _ in env.sites[0].policy.seen] == [0.0, 100.0]
+    assert env.sites[0].policy.seen[1][1][0] == pytest.approx(soc_at_100, abs=1e-4)
+    assert env.batteries[0].state.charge.soc != pytest.approx(soc_at_100, abs=1e-5)
+
+
+def test_delays_add_up_from_measurement_to_effect(toy):
+    ticks = {
+        1: toy.every(1e5, act_delay=0.1),
+        2: toy.every(1e5, obs_delay=0.2, act_delay=0.5, msg_delay=0.1),
+        3: toy.every(1e6),
+    }
+    env = toy.Env(toy.build(ticks, n_sites=1, n_batteries=1))
+    effects = []
+    env.setup_event_driven()
+    env.setup_default_handlers(
+        on_action_effect=lambda agent_id, action: effects.append(
+            (env.scheduler.current_time, agent_id)
+        )
+    )
+    env.run_event_driven(10.0)
+    assert effects == [(pytest.approx(0.9), "b10")]
+
+
+def test_submitted_actions_of_a_fast_environment_reach_a_slow_agent_at_its_tick(toy):
+    env = toy.Env(toy.Battery("b", tick_config=toy.every(5.0)))
+    env.start_event_driven()
+    powers = []
+    for k in range(10):
+        env.submit_actions({"b": [0.1 * k]})
+        env.run_event_driven(k + 1.0)
+        powers.append(round(env.batteries[0].p_mw, 6))
+    assert powers == [0.0] * 5 + [0.5] * 5
+
+
+def test_the_synchronous_step_applies_every_action_whatever_the_tick_interval(toy):
+    env = toy.Env(toy.Battery("b", tick_config=toy.every(5.0)))
+    powers = []
+    for k in range(5):
+        env.apply_actions({"b": [0.1 * k]})
+        powers.append(env.batteries[0].p_mw)
+    assert powers == pytest.approx([0.0, 0.1, 0.2, 0.3, 0.4])
+
+
+def test_a_physics_period_of_30_s_is_30_s(toy):
+    env = toy.Env(toy.build(toy.every(1e6)))
+    env.start_event_driven(env_update_interval=30.0)
+    env.run_event_driven(3600.0)
+    assert [end for _, end in env.updates] == [30.0 * k for k in range(1, 121)]
+
+
+def test_max_events_stops_in_between_without_advancing_the_plant_to_the_end(toy):
+    env = toy.Env(toy.build(toy.every(10.0)))
+    env.start_event_driven()
+    assert env.run_event_driven(1000.0, max_events=50) == 50
+    assert env.time_s < 1000.0
+    assert env.updates[-1][1] == env.time_s
+
+
+def test_two_agents_with_one_seed_scatter_differently_and_repeatably(toy):
+    def ticks(seed):
+        shared = TickConfig.with_jitter(tick_interval=10.0, jitter_ratio=0.2, seed=seed)
+        env = toy.Env(toy.build(shared))
+        times = {}
+        env.start_event_driven().before_event = lambda e: (
+            times.setdefault(e.agent_id, []).append(e.timestamp)
+            if e.event_type is EventType.AGENT_TICK
+            else None
+        )
+        env.run_event_driven(200.0)
+        return times
+
+    first = ticks(3)
+    assert len({tuple(t[:5]) for t in first.values()}) == len(first)
+    assert ticks(3) == first
+    assert ticks(4) != first
+
+
+def test_a_custom_event_runs_at_its_time_on_an_advanced_plant(toy):
+    env = toy.Env(toy.build(toy.every(STEP_S)))
+    scheduler = env.start_event_driven()
+    seen = []
+    scheduler.schedule(
+        Event(1234.0, EventType.CUSTOM, payload=lambda: seen.append((env.time_s, env.updates[-1])))
+    )
+    env.run_event_driven(2000.0)
+    assert seen == [(1234.0, (900.0, 1234.0))]
+
+
+def test_setup_is_required_before_running(toy):
+    env = toy.Env(toy.Battery("b"))
+    with pytest.raises(ValueError, match="setup_event_driven"):
+        env.run_event_driven(1.0)
+    with pytest.raises(ValueError, match="env_update_interval"):
+        env.setup_event_driven(env_update_interval=0.0)

@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from heron.errors import ConfigError
+from heron.policy import OnnxPolicy
+from training.cli import evaluate, export, train
+from training.errors import TrainingDiverged, TrainingError
+from training.options import TrainOptions, make_options
+from training.rllib.learner import NormalisingPPOLearner
+from training.trainer import train as run_training
+
+pytestmark = pytest.mark.usefixtures("ray_session")
+
+SHORT = ["--train-batch-size", "32", "--minibatch-size", "32", "--epochs", "1", "--hidden-dim", "8"]
+
+
+def short(directory: Path, **changes: Any) -> TrainOptions:
+    values = {
+        "iterations": 1,
+        "train_batch_size": 32,
+        "minibatch_size": 32,
+        "epochs": 1,
+        "hidden": (8,),
+        "num_envs_per_worker": 1,
+        "checkpoint_dir": directory,
+    }
+    return make_options({**values, **changes})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"algorithm": "ppo"},
+        {"algorithm": "ippo"},
+        {"algorithm": "mappo"},
+        {"algorithm": "mappo", "independent_policies": True},
+        {"algorithm": "mappo", "batched": True, "num_envs_per_worker": 8},
+    ],
+    ids=["ppo", "ippo", "mappo", "mappo-independent", "mappo-batched"],
+)
+def test_each_algorithm_updates_and_saves(changes: dict[str, Any], tmp_path: Path) -> None:
+    outcome = run_training(short(tmp_path, **changes), lambda update: None)
+    assert outcome.updates[-1].env_steps == 32
+    assert outcome.checkpoint.is_dir()
+
+
+def test_command_line_trains_resumes_exports_and_evaluates(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory = str(tmp_path / "run")
+    common = [*SHORT, "--checkpoint-dir", directory, "--batched", "--num-envs-per-worker", "8"]
+    assert train.run([*common, "--iterations", "1", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["iterations"] == 1
+    assert train.run([*common, "--iterations", "2", "--resume", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["env_steps"] == 64
+    with (tmp_path / "run" / "progress.csv").open() as file:
+        assert [row["iteration"] for row in csv.DictReader(file)] == ["1", "2"]
+
+    assert export.run([directory, "--json"]) == 0
+    files = json.loads(capsys.readouterr().out)["files"]
+    assert [f["agent"] for f in files] == ["MG1", "MG2", "MG3"]
+    assert all(f["parity_error"] < 1e-5 for f in files)
+    manifest = OnnxPolicy.load(files[0]["path"]).manifest
+    assert manifest.env_steps == 64
+    assert manifest.command.startswith("heron train")
+    assert "--hidden-dim 8" in manifest.command
+
+    policies = str(tmp_path / "run" / "policies")
+    assert evaluate.run([policies, "--days", "20", "--json"]) == 0
+    first = json.loads(capsys.readouterr().out)
+    assert set(first["policies"]) == {"none", "rule", policies}
+    assert evaluate.run([policies, "--days", "20", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == first
+
+
+def test_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
+    run_training(short(tmp_path), lambda update: None)
+    with pytest.raises(TrainingError, match="hidden"):
+        run_training(short(tmp_path, hidden=(9,), resume=True), lambda update: None)
+    with pytest.raises(TrainingError, match="not the directory"):
+        run_training(short(tmp_path / "other", resume=True), lambda update: None)
+
+
+def test_more_workers_than_cpus_are_refused_before_anything_starts(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="num_workers"):
+        run_training(short(tmp_path, num_workers=500), lambda update: None)
+
+
+def test_nan_stops_the_run_and_keeps_the_last_good_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_training(short(tmp_path), lambda update: None)
+    good = sorted((tmp_path / "checkpoints").iterdir())
+
+    def poisoned(self: Any, **kwargs: Any) -> Any:
+        return loss(self, **kwargs) * np.nan
+
+    base = NormalisingPPOLearner.__mro__[1]
+    loss = base.compute_loss_for_module
+    monkeypatch.setattr(base, "compute_loss_for_module", poisoned)
+    with pytest.raises(TrainingDiverged, match="module shared"):
+        run_training(short(tmp_path, iterations=2, resume=True), lambda update: None)
+    assert sorted((tmp_path / "checkpoints").iterdir()) == good
+
+
+def test_wrong_options_are_one_line_each(capsys: pytest.CaptureFixture[str]) -> None:
+    assert train.run(["--gamma", "3", "--protocol", "p2p"]) == 1
+    assert "gamma" in capsys.readouterr().err
+
+
+def test_options_of_a_file_give_way_to_the_command_line(tmp_path: Path) -> None:
+    path = tmp_path / "experiment.yaml"
+    path.write_text("algorithm: ippo\nlr: 0.001\n")
+    options, _ = train.options_from(["--config", str(path), "--lr", "0.002"])
+    assert (options.algorithm, options.lr) == ("ippo", 0.002)
+    path.write_text("algorythm: ippo\n")
+    with pytest.raises(ConfigError, match="algorythm"):
+        train.options_from(["--config", str(path)])
+
+
+def test_all_flags_of_the_guides_example_are_taken() -> None:
+    flags = (
+        "--test --num-workers 0 --num-envs-per-worker 2 --train-batch-size 4000 --lr 5e-5 "
+        "--gamma 0.99 --lambda 0.95 --hidden-dim 32 --seed 3 --no-cuda --penalty 10 "
+        "--no-share-reward --visibility-level system --protocol setpoint --independent-policies "
+        "--checkpoint-freq 5 --checkpoint-dir x --resume --wandb --wandb-project p "
+        "--experiment-name e --event-driven-test --event-driven-episodes 2"
+    )
+    options, _ = train.options_from(flags.split())
+    assert options.hidden == (32, 32)
+    assert options.share_reward is False

@@ -1,0 +1,96 @@
+"""``heron gap``: what a policy loses when time is real."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from heron.errors import HeronError
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="heron gap",
+        description="Evaluate a policy in the synchronous step and in event-driven time.",
+    )
+    parser.add_argument(
+        "policy",
+        nargs="?",
+        help="a directory with one AGENT.onnx per microgrid, 'none' or 'rule'; without one: the "
+        "policies that ship with the setup",
+    )
+    parser.add_argument("--setup", default="ieee34_ieee13", help="name or path of the setup")
+    parser.add_argument("--days", default="test", help="'test', 'train', or numbers: 14,15,20-25")
+    parser.add_argument("--every", type=int, default=8, help="every so many-th day (default 8)")
+    parser.add_argument("--preset", action="append", help="only these presets, no sweep")
+    parser.add_argument("--no-pairs", action="store_true", help="each factor by itself only")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the jitter")
+    parser.add_argument(
+        "--from-recording",
+        type=Path,
+        metavar="FILE",
+        help="fit delays and jitter to a recording of `heron up --record` and predict its return",
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="write gap.json and curves there")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    return parser
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run the sub-command; return its exit code."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    args = _parser().parse_args(list(argv))
+    try:
+        return _predict(args) if args.from_recording else _study(args)
+    except HeronError as error:
+        print(f"heron gap: {error}", file=sys.stderr)
+        return 1
+
+
+def _study(args: argparse.Namespace) -> int:
+    from heron.powergrid.setups import read_setup
+    from training.cli.evaluate import days_of
+    from training.envs.timing import PRESETS, timing_of
+    from training.gap.report import headline, line, write_report
+    from training.gap.sources import policies_of
+    from training.gap.sweep import GapStudy, study
+
+    setup = read_setup(args.setup)
+    days = days_of(args.days, setup.profiles)[:: max(1, args.every)]
+    presets = [timing_of(name, None).name for name in args.preset or PRESETS]
+    policies, name = policies_of(args.policy, setup)
+    result = None
+    for row in study(
+        setup,
+        policies,
+        days,
+        pairs=not args.no_pairs,
+        presets=presets,
+        sweep=args.preset is None,
+        seed=args.seed,
+    ):
+        if isinstance(row, GapStudy):
+            result = row
+        elif not args.json:
+            print(line(row), flush=True)
+    assert result is not None
+    if args.out is not None:
+        write_report(result, name, args.out)
+    if args.json:
+        print(json.dumps({"policy": name, **asdict(result)}))
+    else:
+        print(headline(result, name))
+    return 0
+
+
+def _predict(args: argparse.Namespace) -> int:
+    from training.gap.calibration import predict
+
+    prediction = predict(args.from_recording, args.setup, args.policy, args.seed)
+    print(json.dumps(asdict(prediction)) if args.json else prediction.text())
+    return 0

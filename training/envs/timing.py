@@ -1,0 +1,115 @@
+"""How fast the agents of an environment are in event-driven time.
+
+The policy decides once a control interval; everything around it takes time: a measurement until
+it is seen, a decision until it is sent, a message until it arrives, a device until it has moved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from heron.errors import ConfigError, ConfigProblem
+from heron.scheduling import JitterType, TickConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Timing of a whole site, in plant seconds.
+
+    Attributes:
+        name: For tables.
+        obs_delay_s: From a measurement to its being seen, at the coordinator.
+        act_delay_s: From a set-point's arrival to its effect, at the device.
+        msg_delay_s: Of a message, either way.
+        jitter_ratio: Standard deviation (Gaussian) or half width (uniform) of every interval
+            and delay, over its nominal value.
+        jitter_type: Distribution of the scatter.
+        tick_ratio: The coordinator's decision interval over the control interval that its
+            policy was trained with.
+        device_tick_s: How often a device reports; None: once a control interval.
+    """
+
+    name: str = "training"
+    obs_delay_s: float = 0.0
+    act_delay_s: float = 0.0
+    msg_delay_s: float = 0.0
+    jitter_ratio: float = 0.0
+    jitter_type: JitterType = JitterType.GAUSSIAN
+    tick_ratio: float = 1.0
+    device_tick_s: float | None = None
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.tick_ratio <= 100.0:
+            raise ConfigError(
+                [ConfigProblem("timing.tick_ratio", self.tick_ratio, "above 0, at most 100")]
+            )
+        self.coordinator(1.0, 0)
+        self.device(1.0, 0)
+
+    @property
+    def ideal(self) -> bool:
+        """Whether nothing is late and nothing scatters, so that it is the synchronous step."""
+        late = self.obs_delay_s or self.act_delay_s or self.msg_delay_s
+        return not late and not self.jitter_ratio and self.tick_ratio == 1.0
+
+    def coordinator(self, step_s: float, seed: int) -> TickConfig:
+        """Return the timing of a coordinator whose policy was trained with ``step_s``."""
+        return self._config(
+            step_s * self.tick_ratio, seed, obs_delay=self.obs_delay_s, msg_delay=self.msg_delay_s
+        )
+
+    def device(self, step_s: float, seed: int) -> TickConfig:
+        """Return the timing of a device agent."""
+        tick = step_s if self.device_tick_s is None else self.device_tick_s
+        return self._config(tick, seed, act_delay=self.act_delay_s, msg_delay=self.msg_delay_s)
+
+    def _config(self, tick_s: float, seed: int, **delays: float) -> TickConfig:
+        if not self.jitter_ratio:
+            return TickConfig.deterministic(tick_s, **delays)
+        return TickConfig.with_jitter(
+            tick_s,
+            jitter_type=self.jitter_type,
+            jitter_ratio=self.jitter_ratio,
+            seed=seed,
+            **delays,
+        )
+
+
+PRESETS: Mapping[str, Timing] = {
+    "training": Timing("training"),
+    "testing": Timing("testing", 0.1, 0.2, 0.05, jitter_ratio=0.2, device_tick_s=30.0),
+    "scada": Timing("scada", 2.0, 1.5, 0.5, jitter_ratio=0.4, device_tick_s=60.0),
+}
+"""The guide's three: nothing late; a local network; SCADA with polls a minute apart.
+
+On a local network devices report each second; here each half minute, because a report is a
+measurement and so a power flow. ``device_tick_s`` sets it."""
+
+
+def timing_of(value: str | Mapping[str, Any] | Timing | None, jitter: float | None) -> Timing:
+    """Return a timing from what an environment's configuration says.
+
+    Args:
+        value: Name of a preset, a mapping of `Timing`'s attributes, or one; None: ``training``.
+        jitter: Replaces ``jitter_ratio``.
+
+    Raises:
+        ConfigError: The preset or a key is unknown, or a value is out of range.
+    """
+    if isinstance(value, Timing):
+        timing = value
+    elif isinstance(value, Mapping):
+        unknown = sorted(set(value) - set(Timing.__dataclass_fields__))
+        if unknown:
+            known = ", ".join(Timing.__dataclass_fields__)
+            raise ConfigError([ConfigProblem(f"timing.{k}", value[k], known) for k in unknown])
+        timing = Timing(**value)
+    else:
+        name = "training" if value is None else value
+        if name not in PRESETS:
+            expected = f"one of {', '.join(PRESETS)}"
+            raise ConfigError([ConfigProblem("timing", name, expected)])
+        timing = PRESETS[name]
+    return timing if jitter is None else replace(timing, jitter_ratio=jitter)

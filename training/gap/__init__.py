@@ -1,0 +1,1 @@
+"""The timing gap: what a policy loses when time is real."""
