@@ -111,10 +111,11 @@ async def _commands(bus: InMemoryBus) -> None:
         await asyncio.sleep(0.5)
 
 
-async def observe(runtime: EdgeRuntime, port: FaultyPort, fault: Fault | None) -> Watch:
+async def observe(runtime: EdgeRuntime, port: FaultyPort, unit: int, fault: Fault | None) -> Watch:
     """Put a fault in for a while, take it out, and watch what the edge does."""
     victim, neighbour = (runtime.units.devices[n] for n in (VICTIM, NEIGHBOUR))
-    unit = site_plan(read_setup("ieee34_ieee13").config).devices[VICTIM].unit_id
+    first = _FirstError()
+    logging.getLogger("edge.sensor").addHandler(first)
     watch = Watch()
     began = time.monotonic()
     if fault is None:
@@ -124,6 +125,7 @@ async def observe(runtime: EdgeRuntime, port: FaultyPort, fault: Fault | None) -
     while time.monotonic() - began < HOLD_S:
         await asyncio.sleep(0.005)
         _note_fault(watch, victim, neighbour, time.monotonic() - began)
+    watch.error = first.reason
     if fault is None:
         await port.start()
     port.unit_faults.clear()
@@ -138,9 +140,25 @@ async def observe(runtime: EdgeRuntime, port: FaultyPort, fault: Fault | None) -
     return watch
 
 
+class _FirstError(logging.Handler):
+    """Keeps what the edge logged when it lost the device."""
+
+    reason = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep the first reason given for the victim."""
+        if (
+            not self.reason
+            and record.msg.startswith("device_lost")
+            and isinstance(record.args, tuple)
+        ):
+            device, reason = record.args
+            self.reason = str(reason) if device == VICTIM else ""
+
+
 def _note_fault(watch: Watch, victim: DeviceCycle, neighbour: DeviceCycle, since: float) -> None:
-    if victim.sensor.error and not watch.error:
-        watch.error, watch.error_after_s = victim.sensor.error, since
+    if victim.sensor.error and watch.error_after_s is None:
+        watch.error_after_s = since
     if victim.modes.mode is Mode.FALLBACK and watch.fallback_after_s is None:
         watch.fallback_after_s = since
     points = neighbour.sensor.snapshot.values.values()
@@ -154,7 +172,11 @@ def _s(value: float | None) -> str:
 
 async def main() -> None:
     """Print the table."""
-    logging.getLogger().setLevel(logging.CRITICAL)
+    for noisy in ("pymodbus", "asyncio"):
+        logging.getLogger(noisy).setLevel(logging.CRITICAL)
+    for quiet in ("edge", "heron"):
+        logging.getLogger(quiet).propagate = False
+    unit = site_plan(read_setup("ieee34_ieee13").config).devices[VICTIM].unit_id
     print(
         "| fault | what the edge saw | after | fallback after | neighbour's oldest data |", end=""
     )
@@ -163,7 +185,7 @@ async def main() -> None:
     for name, fault in FAULTS:
         async with rig() as (runtime, port):
             await asyncio.sleep(2.0)
-            watch = await observe(runtime, port, fault)
+            watch = await observe(runtime, port, unit, fault)
         cells = [
             name,
             watch.error.removeprefix(f"{VICTIM}: "),

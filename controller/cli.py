@@ -12,7 +12,8 @@ from dataclasses import asdict
 
 from controller.minds import PolicyMind, build_minds
 from controller.runtime import ControllerRuntime, birth
-from heron.messaging.mqtt import BrokerAddress, MqttBus
+from heron.messaging.address import BrokerAddress
+from heron.messaging.mqtt import MqttBus
 from heron.powergrid.setups import Setup, read_setup
 
 

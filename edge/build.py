@@ -36,6 +36,7 @@ def build_from_setup(
     *,
     agents: Sequence[str] | None = None,
     mode: Mode = Mode.CLOSED_LOOP,
+    connections_per_port: int = 1,
 ) -> Parts:
     """Make the cycles of a setup whose plant answers behind one address.
 
@@ -46,6 +47,7 @@ def build_from_setup(
         time: Clocks.
         agents: Devices and meters to look after; None for all.
         mode: Mode to start in. In monitor and advisory mode the links are opened read-only.
+        connections_per_port: Connections over which the units behind one port are spread.
 
     Raises:
         ConfigError: A name in ``agents`` is not of this setup.
@@ -55,19 +57,20 @@ def build_from_setup(
     read_only = mode not in DRIVING
     dso = build_agents(config)
     agent_of = {n: a for mg in dso.microgrids.values() for n, a in mg.devices.items()}
-    connections: dict[int, ModbusConnection] = {}
+    connections: dict[tuple[int, int], ModbusConnection] = {}
 
     def connection(unit: Unit) -> ModbusConnection:
         at = port + unit.port_offset
-        if at not in connections:
-            connections[at] = ModbusConnection(
+        key = (at, unit.unit_id % connections_per_port)
+        if key not in connections:
+            connections[key] = ModbusConnection(
                 f"{host}:{at}",
                 tcp_client(host, at, TIMEOUT_S),
                 now=time.now,
                 timeout_s=TIMEOUT_S,
                 read_only=read_only,
             )
-        return connections[at]
+        return connections[key]
 
     devices: dict[str, DeviceCycle] = {}
     meters: dict[str, Sensor] = {}

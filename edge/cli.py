@@ -34,6 +34,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--setup", required=True, help="name or path of a setup")
     parser.add_argument("--modbus", default=f"127.0.0.1:{DEFAULT_PORT}", metavar="HOST:PORT")
+    parser.add_argument("--connections", type=int, default=1, help="connections to each port")
     parser.add_argument("--broker", default="mqtt://127.0.0.1:1883", metavar="URL")
     parser.add_argument("--site", default="site")
     parser.add_argument("--edge-id", default="edge-1", help="name of this process")
@@ -81,7 +82,17 @@ def _look_after(args: argparse.Namespace) -> dict[str, object]:
     config = read_setup(args.setup).config
     time = PlantTime(rate=rate or 1.0, lockstep=rate is None)
     agents = args.agents.split(",") if args.agents else None
-    parts = build_from_setup(config, host, port, time, agents=agents, mode=Mode(args.mode))
+    if args.connections < 1:
+        raise ConfigError([ConfigProblem("--connections", args.connections, "at least 1")])
+    parts = build_from_setup(
+        config,
+        host,
+        port,
+        time,
+        agents=agents,
+        mode=Mode(args.mode),
+        connections_per_port=args.connections,
+    )
     settings = EdgeSettings(
         edge_id=args.edge_id,
         period_s=args.period or max(0.05, min(1.0, config.step_s / time.rate)),

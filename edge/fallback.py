@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Protocol
 
-from heron.powergrid.device_configs import DeviceConfig
+from heron.powergrid.device_configs import DeviceConfig, InverterSourceConfig, StorageConfig
+from heron.powergrid.ieee1547 import autonomous_setpoint
 from heron.powergrid.quantities import DeviceReading, Setpoint
 
 
@@ -36,6 +38,45 @@ class SafeSetpoint:
         """Return the configured one, whatever is read."""
         del reading
         return self._safe
+
+
+class Ieee1547Curves:
+    """What an inverter does by itself: the default volt-var and volt-watt curves, category B.
+
+    Without a voltage that can be trusted it is the safe set-point.
+
+    Source: IEEE Std 1547-2018, 5.3.3 and 5.4.2; see `heron.powergrid.ieee1547`.
+    """
+
+    def __init__(self, config: DeviceConfig) -> None:
+        self._config = config
+        self._safe = Setpoint(config.safe_p_mw, config.safe_q_mvar)
+
+    @property
+    def safe(self) -> Setpoint:
+        """The configured one."""
+        return self._safe
+
+    def setpoint(self, reading: DeviceReading | None) -> Setpoint:
+        """Return the safe active power as far as volt-watt allows, and volt-var."""
+        if reading is None:
+            return self._safe
+        return autonomous_setpoint(self._config, reading.v_pu, self._safe.p_mw)
+
+
+class FallbackName(StrEnum):
+    """Fallback rules that can be configured."""
+
+    SAFE = "safe"
+    IEEE1547 = "ieee1547"
+
+
+def make_fallback(name: FallbackName, config: DeviceConfig) -> FallbackRule:
+    """Return the rule; a device that is no inverter keeps its safe set-point."""
+    inverter = isinstance(config, (InverterSourceConfig, StorageConfig))
+    if name is FallbackName.IEEE1547 and inverter:
+        return Ieee1547Curves(config)
+    return SafeSetpoint(config)
 
 
 class BumplessReturn:

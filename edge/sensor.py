@@ -25,10 +25,11 @@ class Sensor:
         self.link = link
         self.error = ""
         self.busy_s = 0.0
-        self.snapshot = Snapshot(link.device_id, {}, Quality.BAD)
+        # Nothing is known yet, and that is no reason to fall back before the link is up.
+        self.snapshot = Snapshot(link.device_id, {}, Quality.STALE)
         self._time = time
         self._stale_after_s = stale_after_s
-        self._good_at_s = float("-inf")
+        self._good_at_s = time.now()
 
     async def sense(self) -> Snapshot:
         """Read and decode once. A failure is a result: old values of lower quality."""

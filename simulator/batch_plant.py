@@ -16,11 +16,11 @@ import numpy.typing as npt
 from heron.errors import PlantError, PowerFlowDiverged
 from heron.powergrid.networks import Grid, compose
 from heron.powergrid.setups import Setup
+from simulator.areas import AreaArrays, AreaMonitor
 from simulator.engines.batch import BatchEngine, BatchSolution, BatchState, make_batch_engine
 from simulator.fleet import BoolArray, Fleet, FleetAdvance, FloatArray, IntArray
 from simulator.physics import PhysicsState
 from simulator.plant import SETTLING_SOLVES
-from simulator.readings import AreaArrays, AreaMonitor
 
 _Arrays = TypeVar("_Arrays")
 

@@ -17,11 +17,12 @@ from heron.errors import PlantError, PowerFlowDiverged
 from heron.powergrid.networks import Grid, compose
 from heron.powergrid.quantities import Clip, Measurements, Setpoint
 from heron.powergrid.setups import Setup
+from simulator.areas import AreaMonitor
 from simulator.engines import make_engine
 from simulator.engines.base import Engine, GridState, Injections, Solution
 from simulator.fleet import Fleet, FleetAdvance, FloatArray
 from simulator.physics import PhysicsState, reasons_of
-from simulator.readings import AreaMonitor, device_readings, meter_readings
+from simulator.readings import device_readings, meter_readings
 
 SETTLING_SOLVES = 20
 """Solves that a reset allows for regulators to come to rest."""

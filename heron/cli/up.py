@@ -24,7 +24,7 @@ from heron.cli.loop import LoopPlan, LoopResult, LoopRunner
 from heron.cli.main import EXIT_INTERRUPTED
 from heron.cli.report import build_report, write_report
 from heron.errors import ConfigError, ConfigProblem, HeronError
-from heron.messaging.mqtt import BrokerAddress
+from heron.messaging.address import BrokerAddress
 from heron.powergrid.setups import SetupConfig, read_setup
 
 DEFAULT_SETUP = "ieee34_ieee13"

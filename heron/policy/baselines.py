@@ -17,6 +17,7 @@ from heron.policy.codec import ActionMapping, FloatArray, PolicyCodec, SetpointS
 PRICE = ("MarketSignal", "price")
 RANK = ("MarketSignal", "rank")
 VOLTAGE = ("ElectricalBasePh", "v_pu")
+REACTIVE = ("ElectricalBasePh", "q_MVAr")
 
 
 class _Baseline:
@@ -65,7 +66,8 @@ class RulePolicy(_Baseline):
 
     A generator runs where its marginal cost meets the price; a store charges in the cheapest
     share of the day's prices and discharges in the dearest; every device supports its terminal
-    voltage with reactive power, on the voltage of the step before.
+    voltage with reactive power. Because it knows the voltage of the step before only, it goes a
+    part of the way to the droop's value each step; going all the way overshoots.
 
     Args:
         codec: Of the coordinator.
@@ -75,6 +77,7 @@ class RulePolicy(_Baseline):
         v_ref_pu: Voltage at which no reactive power flows.
         v_dead_pu: Half width of the dead band.
         v_full_pu: Distance from ``v_ref_pu`` at which the whole range is used.
+        response: Part of the way to the droop's reactive power in one step, above 0 to 1.
     """
 
     def __init__(
@@ -87,14 +90,17 @@ class RulePolicy(_Baseline):
         v_ref_pu: float = 1.0,
         v_dead_pu: float = 0.01,
         v_full_pu: float = 0.05,
+        response: float = 0.3,
     ) -> None:
         super().__init__(codec)
         self._cost_curves = dict(cost_curves)
         self._ranks = (charge_below, discharge_above)
         self._droop = (v_ref_pu, v_dead_pu, v_full_pu)
+        self._response = response
         self._price = self._position(codec.agent_id, PRICE)
         self._rank = self._position(codec.agent_id, RANK)
         self._voltage = {s.agent: self._position(s.agent, VOLTAGE) for s in codec.setpoints}
+        self._present_q = {s.agent: self._position(s.agent, REACTIVE) for s in codec.setpoints}
 
     def act(self, obs: npt.ArrayLike) -> FloatArray:
         """Return the rule's action."""
@@ -105,7 +111,9 @@ class RulePolicy(_Baseline):
         for i, spec in enumerate(self._codec.setpoints):
             if spec.quantity == "q_mvar":
                 v = self._value(x, self._voltage[spec.agent], self._droop[0])
-                action[i] = spec.encode(self._reactive(spec, v))
+                now = self._value(x, self._present_q[spec.agent], 0.0)
+                wanted = self._reactive(spec, v)
+                action[i] = spec.encode(now + self._response * (wanted - now))
             elif spec.agent in self._cost_curves:
                 a, b = self._cost_curves[spec.agent]
                 p = (price - b) / (2.0 * a) if a > 0.0 else np.copysign(np.inf, price - b)

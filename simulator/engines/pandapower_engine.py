@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandapower as pp
 
-from heron.errors import PowerFlowDiverged
+from heron.errors import ConfigError, ConfigProblem, PowerFlowDiverged
 from heron.powergrid.networks import MAX_TAP, TAP_STEP, Grid
 from simulator.engines.base import (
     ComplexArray,
@@ -139,6 +139,27 @@ class PandapowerEngine:
     """Newton-Raphson by ``pandapower.runpp``; the reference for the balanced engines."""
 
     def __init__(self, grid: Grid) -> None:
+        """Build the net.
+
+        Raises:
+            ConfigError: The grid has controls that only the fast engines follow.
+        """
+        problems = [
+            ConfigProblem(f"capacitor {c.name}", c.control, "switched: use threephase or balanced")
+            for c in grid.capacitors
+            if c.control is not None
+        ]
+        problems += [
+            ConfigProblem(
+                f"regulator {r.name}.delay_s",
+                r.control.delay_s,
+                "this engine has no delays: use threephase or balanced",
+            )
+            for r in grid.regulators
+            if r.control is not None and r.control.delay_s > 0.0
+        ]
+        if problems:
+            raise ConfigError(problems)
         self._grid = grid
         self._net = pandapower_net(grid)
         self._banks = banks_of(grid)

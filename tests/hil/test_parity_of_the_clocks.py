@@ -76,7 +76,7 @@ def run_environment(policy: str, day: int) -> list[Measurements]:
     setup = read_setup(SETUP)
     env = MultiAgentMicrogrids({**load_setup(SETUP), "through_registers": True})
     policies = (
-        load_policies(policy, env.codecs)
+        load_policies(Path(policy), env.codecs)
         if Path(policy).is_dir()
         else baseline(policy, setup, env.codecs)
     )

@@ -298,10 +298,13 @@ class NetworkedGridEnv(PettingZooParallelEnv):
 
     def _apply(self, actions: Mapping[str, FloatArray]) -> dict[str, Setpoint]:
         """Hand each coordinator its action; return what its devices may be told."""
+        if not self.centralized:
+            self.apply_actions({agent: actions[agent] for agent in self.possible_agents})
         setpoints: dict[str, Setpoint] = {}
         for agent_id in self.possible_agents:
             agent = self.agent_dict[agent_id]
-            agent.apply_action(actions[agent_id])
+            if self.centralized:
+                agent.apply_action(actions[agent_id])
             setpoints |= agent.setpoints
         return setpoints
 
@@ -316,6 +319,9 @@ class NetworkedGridEnv(PettingZooParallelEnv):
         if self.event_mode is not None:
             self.event_mode.deliver_what_is_not_late()
             return {a: c.encode_observation(agents[a].observe()) for a, c in self.codecs.items()}
+        if not self.centralized:
+            seen = self.get_observations()
+            return {a: c.encode_observation(seen[a]) for a, c in self.codecs.items()}
         return {a: c.encode(agents[a]) for a, c in self.codecs.items()}
 
     def _last_accounts(self) -> StepAccounts:

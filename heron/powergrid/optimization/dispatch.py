@@ -41,6 +41,10 @@ LOSS_COST_USD_PER_MWH = 1.0
 """Small cost of current that keeps the cone tight where energy is worth nothing or less."""
 
 
+SAFE_EXCESS_PU = 1e-6
+EXTRA_MARGIN_PU = 5e-4
+
+
 class DispatchError(HeronError):
     """The dispatch has no solution."""
 
@@ -59,7 +63,8 @@ class Dispatch:
         cost_usd: What the accounts would count, without the penalty.
         penalty_usd: Expected penalty on voltages.
         objective_usd: Value of the programme, which includes the small cost of current.
-        cone_gap: Largest gap of the relaxation, pu: 0 where it is exact.
+        cone_gap_mw: Largest loss of a branch that its flow does not explain: 0 where the
+            relaxation is exact.
         solve_s: Seconds in the solver.
     """
 
@@ -72,7 +77,7 @@ class Dispatch:
     cost_usd: float
     penalty_usd: float
     objective_usd: float
-    cone_gap: float
+    cone_gap_mw: float
     solve_s: float
 
     def setpoints(self, step: int) -> dict[str, Setpoint]:
@@ -121,6 +126,7 @@ def solve_dispatch(
     *,
     margin_pu: Mapping[str, FloatArray] | float = 0.0,
     use_network: bool = True,
+    free_regulators: bool = False,
 ) -> Dispatch:
     """Solve the dispatch of all devices.
 
@@ -131,12 +137,16 @@ def solve_dispatch(
         soc: State of charge now, per device that stores energy.
         margin_pu: How far inside the band voltages must stay: one number, or (T,) per area.
         use_network: False leaves out losses and voltages: the economic dispatch.
+        free_regulators: Let regulators take any ratio, which no control does: for a bound.
 
     Raises:
         DispatchError: No solution was found.
     """
     devices = _device_part(config, forecast, soc)
-    flow = _Flow(network, config, forecast, devices, margin_pu, use_network)
+    flow = _Flow(network, forecast, devices)
+    if use_network:
+        flow.add_network(free_regulators)
+        flow.add_band(config, margin_pu)
     price, h = forecast.price, forecast.hours
     stored = sum(
         _capacity(config.device(name).device_state_config) * (devices.soc[k][-1] - soc[name])
@@ -170,12 +180,14 @@ def solve_dispatch(
         cost_usd=float(cost.value),
         penalty_usd=float(_value(penalty)),
         objective_usd=float(problem.value),
-        cone_gap=flow.cone_gap(),
+        cone_gap_mw=flow.cone_gap_mw(),
         solve_s=float(problem.solver_stats.solve_time or 0.0),
     )
 
 
-def recheck(setup: Setup, plan: Dispatch, before: Measurements, step: Step, step_s: float) -> Recheck:
+def recheck(
+    setup: Setup, plan: Dispatch, before: Measurements, step: Step, step_s: float
+) -> Recheck:
     """Run a plan through a plant and count what it really costs.
 
     Args:
@@ -204,6 +216,53 @@ def recheck(setup: Setup, plan: Dispatch, before: Measurements, step: Step, step
     expected = plan.cost_usd + plan.penalty_usd
     gap = (objective - expected) / max(1.0, abs(expected))
     return Recheck(cost, safety, objective, gap, tuple(excess))
+
+
+def solve_and_recheck(
+    setup: Setup,
+    network: RadialNetwork,
+    forecast: Forecast,
+    soc: Mapping[str, float],
+    begin: Callable[[], Measurements],
+    step: Step,
+    *,
+    rounds: int = 4,
+) -> tuple[Dispatch, Recheck]:
+    """Solve, run in the plant, tighten the band by what left it there, and solve again.
+
+    The balanced equivalent does not know the single phases; the plant does. Where a phase of
+    an area left the band in a step, that area gets a margin in that step.
+
+    Args:
+        setup: The setup.
+        network: Balanced equivalent of its grid.
+        forecast: Of the coming steps.
+        soc: State of charge now, per device that stores energy.
+        begin: Brings the plant back to the start and returns its measurements.
+        step: The plant's step.
+        rounds: Solves at most.
+
+    Returns:
+        The plan that did best in the plant, and what became of it there.
+
+    Raises:
+        DispatchError: No solution was found.
+    """
+    areas = (setup.config.dso_config.name, *setup.config.microgrid_ids)
+    margin = {name: np.zeros(forecast.n_steps) for name in areas}
+    best: tuple[Dispatch, Recheck] | None = None
+    for _ in range(max(1, rounds)):
+        plan = solve_dispatch(network, setup.config, forecast, soc, margin_pu=margin)
+        checked = recheck(setup, plan, begin(), step, forecast.step_s)
+        if best is None or checked.objective_usd < best[1].objective_usd:
+            best = plan, checked
+        excess = {name: np.array([e[name] for e in checked.v_excess_pu]) for name in areas}
+        if not any((found > SAFE_EXCESS_PU).any() for found in excess.values()):
+            break
+        for name, found in excess.items():
+            margin[name] += np.where(found > SAFE_EXCESS_PU, found + EXTRA_MARGIN_PU, 0.0)
+    assert best is not None
+    return best
 
 
 def _value(expression: Any) -> float:
@@ -279,85 +338,86 @@ def _storage(
 class _Flow:
     """Branch flows, voltages and the head of the feeder over all steps."""
 
-    def __init__(
-        self,
-        network: RadialNetwork,
-        config: SetupConfig,
-        forecast: Forecast,
-        devices: _Devices,
-        margin_pu: Mapping[str, FloatArray] | float,
-        use_network: bool,
-    ) -> None:
-        n_steps, n_buses = forecast.n_steps, len(network.buses)
-        load = np.zeros((n_steps, n_buses, 2))
-        slope = np.zeros((n_steps, n_buses, 2))
+    def __init__(self, network: RadialNetwork, forecast: Forecast, devices: _Devices) -> None:
+        shape = (forecast.n_steps, len(network.buses), 2)
+        self._load, self._slope = np.zeros(shape), np.zeros(shape)
         nominal = np.stack([network.load_mva.real, network.load_mva.imag], axis=1)
         for k, bus in enumerate(network.load_bus):
             share = forecast.load_scale[:, k, None] * nominal[k]
-            load[:, bus] += share * (1.0 - network.load_slope[k])
-            slope[:, bus] += share * network.load_slope[k]
+            self._load[:, bus] += share * (1.0 - network.load_slope[k])
+            self._slope[:, bus] += share * network.load_slope[k]
+        self._network, self._devices = network, devices
+        self._v: Any = None
+        self._current: Any = None
         self.constraints: list[Any] = []
         self.losses: Any = 0.0
         self.violation: Any = 0.0
-        self._network, self._v, self._current = network, None, None
-        if not use_network:
-            total = (load + slope)[:, :, 0].sum(axis=1)
-            self.head: Any = total - cp.sum(devices.p, axis=1)
-            return
-        at = np.zeros((len(network.device_bus), n_buses))
-        at[np.arange(len(network.device_bus)), network.device_bus] = 1.0
+        total = (self._load + self._slope)[:, :, 0].sum(axis=1)
+        self.head: Any = total - cp.sum(devices.p, axis=1)
+
+    def add_network(self, free_regulators: bool) -> None:
+        """Add branch flows, losses, voltages and what the regulators hold."""
+        network = self._network
+        n_steps, n_buses = self._load.shape[:2]
+        n = network.n_branches
         v = cp.Variable((n_steps, n_buses))
-        flow_p = cp.Variable((n_steps, network.n_branches))
-        flow_q = cp.Variable((n_steps, network.n_branches))
-        current = cp.Variable((n_steps, network.n_branches), nonneg=True)
-        r, x = network.r_pu, network.x_pu
-        inject_p = devices.p @ at - load[:, :, 0] - cp.multiply(slope[:, :, 0], v)
-        shunt = network.shunt_mvar[None, :] - slope[:, :, 1]
-        inject_q = devices.q @ at - load[:, :, 1] + cp.multiply(shunt, v)
-        leaves = np.zeros((network.n_branches, n_buses))
-        leaves[np.arange(network.n_branches), network.parent] = 1.0
+        flow_p, flow_q = cp.Variable((n_steps, n)), cp.Variable((n_steps, n))
+        current = cp.Variable((n_steps, n), nonneg=True)
+        inject_p, inject_q = self._injections(v)
+        leaves = np.zeros((n, n_buses))
+        leaves[np.arange(n), network.parent] = 1.0
         sent_p, sent_q = flow_p @ leaves, flow_q @ leaves
-        lost_p, lost_q = current @ np.diag(r), current @ np.diag(x)
-        behind = (
-            v[:, 1:]
-            + 2.0 * (flow_p @ np.diag(r) + flow_q @ np.diag(x))
-            - current @ np.diag(r**2 + x**2)
-        )
-        before = v[:, network.parent]
-        low, high = network.ratio[:, 0] ** 2, network.ratio[:, 1] ** 2
-        fixed = network.ratio[:, 0] == network.ratio[:, 1]
-        free = np.flatnonzero(~fixed)
-        tied = np.flatnonzero(fixed)
+        r, x = np.diag(network.r_pu), np.diag(network.x_pu)
+        behind = v[:, 1:] + 2.0 * (flow_p @ r + flow_q @ x) - current @ (r**2 + x**2)
         self.constraints += [
             v[:, 0] == network.source_v_pu**2,
-            flow_p - lost_p + inject_p[:, 1:] == sent_p[:, 1:],
-            flow_q - lost_q + inject_q[:, 1:] == sent_q[:, 1:],
-            behind[:, tied] == before[:, tied] @ np.diag(low[tied]),
+            flow_p - current @ r + inject_p[:, 1:] == sent_p[:, 1:],
+            flow_q - current @ x + inject_q[:, 1:] == sent_q[:, 1:],
+            *self._ratios(v, behind),
         ]
-        if free.size:
-            self.constraints += [
-                behind[:, free] >= before[:, free] @ np.diag(low[free]),
-                behind[:, free] <= before[:, free] @ np.diag(high[free]),
-            ]
-        flat = (cp.vec(y, order="F") for y in (2.0 * flow_p, 2.0 * flow_q, current - behind))
+        flat = [cp.vec(y, order="F") for y in (2.0 * flow_p, 2.0 * flow_q, current - behind)]
         self.constraints.append(
-            cp.SOC(cp.vec(current + behind, order="F"), cp.vstack(list(flat)), axis=0)
+            cp.SOC(cp.vec(current + behind, order="F"), cp.vstack(flat), axis=0)
         )
-        self._band(config, v, margin_pu, n_steps)
-        self.losses = cp.sum(lost_p)
+        if not free_regulators:
+            for held in network.regulated:
+                k = held.branch
+                aim = held.v2 + held.p * flow_p[:, k] + held.q * flow_q[:, k]
+                self.constraints.append(cp.abs(v[:, k + 1] - aim) <= held.half_band)
+        self.losses = cp.sum(current @ r)
         self.head = sent_p[:, 0] - inject_p[:, 0]
         self._v, self._current = v, current
         self._flows = (flow_p, flow_q, behind)
 
-    def _band(
-        self,
-        config: SetupConfig,
-        v: Any,
-        margin_pu: Mapping[str, FloatArray] | float,
-        n_steps: int,
-    ) -> None:
-        """Let voltages leave the band at the penalty that the accounts put on it."""
+    def _injections(self, v: Any) -> tuple[Any, Any]:
+        """Return what devices, loads and shunts put into each bus, (T, n_buses) each."""
+        network, load, slope = self._network, self._load, self._slope
+        at = np.zeros((len(network.device_bus), len(network.buses)))
+        at[np.arange(len(network.device_bus)), network.device_bus] = 1.0
+        shunt = network.shunt_mvar[None, :] - slope[:, :, 1]
+        return (
+            self._devices.p @ at - load[:, :, 0] - cp.multiply(slope[:, :, 0], v),
+            self._devices.q @ at - load[:, :, 1] + cp.multiply(shunt, v),
+        )
+
+    def _ratios(self, v: Any, behind: Any) -> list[Any]:
+        """Tie the voltages on both sides of each branch; a range where taps move."""
         network = self._network
+        before = v[:, network.parent]
+        low, high = network.ratio[:, 0] ** 2, network.ratio[:, 1] ** 2
+        tied, free = np.flatnonzero(low == high), np.flatnonzero(low != high)
+        ties = [behind[:, tied] == before[:, tied] @ np.diag(low[tied])]
+        if free.size:
+            ties += [
+                behind[:, free] >= before[:, free] @ np.diag(low[free]),
+                behind[:, free] <= before[:, free] @ np.diag(high[free]),
+            ]
+        return ties
+
+    def add_band(self, config: SetupConfig, margin_pu: Mapping[str, FloatArray] | float) -> None:
+        """Let voltages leave the band at the penalty that the accounts put on it."""
+        network, v = self._network, self._v
+        n_steps = len(self._load)
         watched = np.flatnonzero(network.monitored)
         margin = np.zeros((n_steps, len(watched)))
         for column, bus in enumerate(watched):
@@ -382,10 +442,11 @@ class _Flow:
             return np.full((1, len(self._network.buses)), np.nan)
         return np.sqrt(np.maximum(np.asarray(self._v.value), 0.0))
 
-    def cone_gap(self) -> float:
-        """Return the largest gap between current and what the flows need, pu."""
+    def cone_gap_mw(self) -> float:
+        """Return the largest loss that the flows do not explain, MW."""
         if self._current is None:
             return 0.0
         flow_p, flow_q, behind = (np.asarray(y.value) for y in self._flows)
         needed = (flow_p**2 + flow_q**2) / np.maximum(behind, 1e-6)
-        return float(np.max(np.asarray(self._current.value) - needed))
+        unexplained = (np.asarray(self._current.value) - needed) * self._network.r_pu
+        return float(np.max(unexplained))

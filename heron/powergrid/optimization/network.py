@@ -15,7 +15,16 @@ import numpy as np
 import numpy.typing as npt
 
 from heron.errors import ConfigError, ConfigProblem
-from heron.powergrid.networks import MAX_TAP, TAP_STEP, Grid, Line, Load, Regulator, Transformer
+from heron.powergrid.networks import (
+    MAX_TAP,
+    TAP_STEP,
+    Grid,
+    Line,
+    Load,
+    Regulator,
+    RegulatorControl,
+    Transformer,
+)
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -25,11 +34,27 @@ _VOLTAGE_SHARE["cvr"] = (0.5, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
+class RegulatedBranch:
+    """What a regulator with line-drop compensation holds at its output, linearised.
+
+    The squared voltage is held at ``v2 + p * P + q * Q`` (P and Q in MW and Mvar through the
+    branch), within ``half_band``.
+    """
+
+    branch: int
+    v2: float
+    p: float
+    q: float
+    half_band: float
+
+
+@dataclass(frozen=True, slots=True)
 class _Edge:
     a: str
     b: str
     z: complex
     ratio: tuple[float, float]
+    control: RegulatorControl | None = None
     forward: bool = True
 
 
@@ -51,6 +76,7 @@ class RadialNetwork:
         load_mva: (n_loads,) complex nominal consumption at 1 pu.
         load_slope: (n_loads, 2) share of P and of Q that grows with the squared voltage.
         device_bus: (n_devices,) bus of each device, in the order of ``Grid.devices``.
+        regulated: What the regulators' controls hold.
         meter_branch: Per microgrid, the branch of its connection.
         source_v_pu: Voltage of the source.
     """
@@ -68,6 +94,7 @@ class RadialNetwork:
     load_mva: npt.NDArray[np.complex128]
     load_slope: FloatArray
     device_bus: IntArray
+    regulated: tuple[RegulatedBranch, ...]
     meter_branch: dict[str, int]
     source_v_pu: float
 
@@ -131,6 +158,11 @@ def radial_network(grid: Grid) -> RadialNetwork:
         load_mva=np.array([_nominal(x, by_name[x.bus].kv_ln) for x in grid.loads]),
         load_slope=np.array([_VOLTAGE_SHARE[x.model] for x in grid.loads]).reshape(-1, 2),
         device_bus=np.array([index[d.bus] for d in grid.devices], dtype=np.int64),
+        regulated=tuple(
+            _held(k, e.control, by_name[e.b].kv_ln)
+            for k, e in enumerate(edges)
+            if e.control is not None and e.forward
+        ),
         meter_branch={m.name: index[m.head_bus] - 1 for m in grid.microgrids},
         source_v_pu=float(np.mean(np.abs(grid.source_v_pu))),
     )
@@ -150,7 +182,18 @@ def _edges(grid: Grid) -> Iterator[_Edge]:
         tap = float(np.mean([m.tap for m in members])) * TAP_STEP
         moves = any(m.control is not None for m in members)
         ends = (1.0 - MAX_TAP * TAP_STEP, 1.0 + MAX_TAP * TAP_STEP) if moves else (1 + tap, 1 + tap)
-        yield _Edge(a, b, _percent_z(members[0], sum(m.kva for m in members)), ends)
+        z = _percent_z(members[0], sum(m.kva for m in members))
+        yield _Edge(a, b, z, ends, members[0].control)
+
+
+def _held(branch: int, control: RegulatorControl, kv_ln: float) -> RegulatedBranch:
+    """Linearise a control around its set voltage; powers are of three phases together."""
+    volts = kv_ln * 1000.0 / control.pt_ratio
+    v = control.v_set / volts
+    amps_per_mw = 1000.0 / (3.0 * kv_ln)
+    per_mw = 2.0 * v * amps_per_mw / control.ct_primary_a / volts
+    half_band = 2.0 * v * control.bandwidth_v / 2.0 / volts
+    return RegulatedBranch(branch, v * v, control.r_v * per_mw, control.x_v * per_mw, half_band)
 
 
 def _line_z(line: Line, kv_ln: float) -> complex:
@@ -168,13 +211,11 @@ def _percent_z(element: Transformer | Regulator, kva: float) -> complex:
 def _walk(grid: Grid) -> tuple[list[str], list[_Edge]]:
     """Return buses from the source outwards and the edge that feeds each but the first."""
     neighbours: dict[str, list[_Edge]] = defaultdict(list)
-    n_edges = 0
     for edge in _edges(grid):
         neighbours[edge.a].append(edge)
         low, high = edge.ratio
-        back = _Edge(edge.b, edge.a, edge.z, (1.0 / high, 1.0 / low), False)
+        back = _Edge(edge.b, edge.a, edge.z, (1.0 / high, 1.0 / low), forward=False)
         neighbours[edge.b].append(back)
-        n_edges += 1
     order, feeding = [grid.source_bus], []
     seen, queue, used = {grid.source_bus}, deque([grid.source_bus]), 0
     while queue:

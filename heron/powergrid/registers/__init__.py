@@ -2,7 +2,9 @@
 
 from heron.powergrid.registers.clock import ClockReading, ClockTable
 from heron.powergrid.registers.codec import Order, RegisterType
+from heron.powergrid.registers.custom import MapConfig, PointConfig, load_map, parse_map
 from heron.powergrid.registers.der import DerTable, Ratings
+from heron.powergrid.registers.map_table import DeviceTable, MapTable
 from heron.powergrid.registers.meter import MeterTable
 from heron.powergrid.registers.plan import (
     DEFAULT_PORT,
@@ -32,10 +34,14 @@ __all__ = [
     "ClockTable",
     "ClockUnit",
     "DerTable",
+    "DeviceTable",
     "DeviceUnit",
+    "MapConfig",
+    "MapTable",
     "MeterTable",
     "MeterUnit",
     "Order",
+    "PointConfig",
     "Ratings",
     "Register",
     "RegisterMap",
@@ -46,5 +52,7 @@ __all__ = [
     "Words",
     "Write",
     "coalesce",
+    "load_map",
+    "parse_map",
     "site_plan",
 ]

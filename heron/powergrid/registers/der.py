@@ -340,6 +340,10 @@ class DerTable:
         """Return the write of the controller's heartbeat, a counter."""
         return self.registers.run({"715.ControllerHb": beat % 0xFFFFFFFF})
 
+    def heartbeat_writes(self, beat: int) -> tuple[Write, ...]:
+        """Return the write of the controller's heartbeat, as every `DeviceTable` does."""
+        return (self.encode_heartbeat(beat),)
+
     def resolution(self, point: str) -> float:
         """Return the step of one of the reading's fields, or of ``p_set`` and ``q_set``.
 

@@ -40,10 +40,11 @@ class Space(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A run of neighbouring registers, at most 125 of them for one read."""
+    """A run of neighbouring registers of one table, at most 125 of them for one read."""
 
     address: int
     count: int
+    space: Space = Space.HOLDING
 
     @property
     def end(self) -> int:
@@ -53,10 +54,11 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """Bytes to be written from an address on, by one request."""
+    """Bytes to be written from an address on, by one request; a coil takes a word of 0 or 1."""
 
     address: int
     data: bytes
+    space: Space = Space.HOLDING
 
     @property
     def words(self) -> list[int]:
@@ -70,19 +72,24 @@ class Words:
     __slots__ = ("_runs",)
 
     def __init__(self, runs: Iterable[tuple[int, bytes]] = ()) -> None:
-        self._runs: list[tuple[int, bytes]] = list(runs)
+        self._runs: list[tuple[Space, int, bytes]] = [
+            (Space.HOLDING, address, data) for address, data in runs
+        ]
 
-    def add(self, address: int, words: Sequence[int] | bytes) -> None:
-        """Add what a read gave: integers of 16 bits, or their bytes, high byte first."""
+    def add(self, address: int, words: Sequence[int] | bytes, space: Space = Space.HOLDING) -> None:
+        """Add what a read gave: integers of 16 bits, or their bytes, high byte first.
+
+        Coils and discrete inputs are added as one word of 0 or 1 each.
+        """
         if not isinstance(words, bytes):
             words = b"".join(word.to_bytes(2, "big") for word in words)
-        self._runs.append((address, words))
+        self._runs.append((space, address, words))
 
-    def bytes_at(self, address: int, count: int) -> bytes | None:
+    def bytes_at(self, address: int, count: int, space: Space = Space.HOLDING) -> bytes | None:
         """Return the bytes of ``count`` registers, or None where they were not read."""
-        for start, data in reversed(self._runs):
+        for run_space, start, data in reversed(self._runs):
             offset = 2 * (address - start)
-            if offset >= 0 and offset + 2 * count <= len(data):
+            if run_space is space and offset >= 0 and offset + 2 * count <= len(data):
                 return data[offset : offset + 2 * count]
         return None
 
@@ -225,7 +232,7 @@ class RegisterMap(Mapping[str, Register]):
     def read(self, words: Words, name: str) -> Raw:
         """Return one point's value; None when it was not read or is not implemented."""
         register = self[name]
-        data = words.bytes_at(register.address, register.count)
+        data = words.bytes_at(register.address, register.count, register.space)
         return None if data is None else register.decode(data)
 
     def number(self, words: Words, name: str) -> float | None:
@@ -241,10 +248,10 @@ class RegisterMap(Mapping[str, Register]):
         """
         registers = sorted((self[name] for name in values), key=lambda r: r.address)
         for before, after in pairwise(registers):
-            if before.end != after.address:
+            if before.end != after.address or before.space is not after.space:
                 raise ValueError(f"{before.name} and {after.name} are not neighbours")
         data = b"".join(register.encode(values[register.name]) for register in registers)
-        return Write(registers[0].address, data)
+        return Write(registers[0].address, data, registers[0].space)
 
     def with_scale_factors(self, words: Words) -> RegisterMap:
         """Return the map with the exponents that the device itself states.
@@ -266,12 +273,12 @@ def coalesce(
 ) -> tuple[Block, ...]:
     """Merge blocks into as few reads as the hole and size limits allow."""
     merged: list[Block] = []
-    for block in sorted(blocks, key=lambda b: b.address):
-        if merged:
+    for block in sorted(blocks, key=lambda b: (b.space, b.address)):
+        if merged and merged[-1].space is block.space:
             last = merged[-1]
             end = max(last.end, block.end)
             if block.address - last.end <= largest_hole and end - last.address <= most:
-                merged[-1] = Block(last.address, end - last.address)
+                merged[-1] = Block(last.address, end - last.address, last.space)
                 continue
         merged.append(block)
     return tuple(merged)

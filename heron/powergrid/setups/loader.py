@@ -7,13 +7,12 @@ its ``config.yml``.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from pydantic import ValidationError
 
 from heron.errors import ConfigError, ConfigProblem
@@ -25,6 +24,7 @@ from heron.powergrid.device_configs import (
 )
 from heron.powergrid.networks import compose
 from heron.powergrid.setups.dataset import load_dataset, profiles_from
+from heron.powergrid.setups.files import read_yaml
 from heron.powergrid.setups.models import SetupConfig
 from heron.powergrid.setups.problems import problems_of
 from heron.powergrid.setups.profiles import Profiles
@@ -61,7 +61,7 @@ def read_setup(name_or_path: str | Path) -> Setup:
         ConfigError: With every mistake found.
     """
     path = find_config(name_or_path)
-    return as_setup(_read_yaml(path), path=path)
+    return as_setup(read_yaml(path), path=path)
 
 
 def load_setup(name_or_path: str | Path) -> dict[str, Any]:
@@ -75,7 +75,7 @@ def load_setup(name_or_path: str | Path) -> dict[str, Any]:
         ConfigError: With every mistake found.
     """
     path = find_config(name_or_path)
-    raw = _read_yaml(path)
+    raw = read_yaml(path)
     setup = as_setup(raw, path=path)
     plain = {**raw, "name": setup.config.name, "dataset": setup.profiles}
     if setup.config.dataset_path is not None:
@@ -121,7 +121,7 @@ def check_setup(name_or_path: str | Path) -> list[ConfigProblem]:
     problems: list[ConfigProblem] = []
     try:
         path = find_config(name_or_path)
-        raw = _read_yaml(path)
+        raw = read_yaml(path)
     except ConfigError as error:
         return list(error.problems)
     try:
@@ -242,33 +242,3 @@ def _dataset_of(raw: Mapping[str, Any], dataset: object, path: Path | None) -> P
         expected = "Profiles, or a mapping of column name to one value a row"
         raise ConfigError([ConfigProblem("dataset", type(dataset).__name__, expected)])
     return profiles_from(dataset, "dataset")
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """Refuses a key that stands twice, where YAML would take the last one."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if key.value in seen:
-                raise yaml.MarkedYAMLError(
-                    problem=f"the key {key.value!r} stands twice", problem_mark=key.start_mark
-                )
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        line = "" if mark is None else f"line {mark.line + 1}, column {mark.column + 1}"
-        problem = ConfigProblem(line, None, str(error.problem or error.context), str(path))
-        raise ConfigError([problem]) from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError([ConfigProblem("(all)", None, str(error), str(path))]) from error
-    if not isinstance(raw, dict):
-        kind = type(raw).__name__
-        raise ConfigError([ConfigProblem("(all)", kind, "a mapping of keys", str(path))])
-    return raw

@@ -30,8 +30,15 @@ def test_a_test_that_leaves_a_task_behind_fails(pytester):
             pass
         """
     )
-    result = pytester.runpytest_inprocess("-p", "asyncio", "-p", "no:cacheprovider", "--asyncio-mode=auto",
-        "-o", "asyncio_default_fixture_loop_scope=function")
+    result = pytester.runpytest_inprocess(
+        "-p",
+        "asyncio",
+        "-p",
+        "no:cacheprovider",
+        "--asyncio-mode=auto",
+        "-o",
+        "asyncio_default_fixture_loop_scope=function",
+    )
     result.assert_outcomes(passed=3, errors=1)
     result.stdout.fnmatch_lines(["*tasks left behind*stray*"])
 
