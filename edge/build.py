@@ -1,24 +1,31 @@
-"""From a setup to a running edge: links by the site plan, a cycle for each device."""
+"""From a setup or a site file to what an edge process runs."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
 from edge.commands import CommandInbox
-from edge.cycle import DeviceCycle
-from edge.fallback import BumplessReturn, SafeSetpoint
-from edge.links.connection import ModbusConnection, tcp_client
+from edge.cycle import DeviceCycle, LocalPolicy
+from edge.fallback import BumplessReturn, FallbackName, make_fallback
+from edge.links.connection import ModbusConnection
 from edge.links.modbus import ModbusDeviceLink, ModbusMeterLink, read_words
+from edge.links.transports import client_factory, tcp_client
 from edge.lockstep import PlantClockReader
 from edge.modes import DRIVING, Mode, ModeMachine
 from edge.runtime import Parts
 from edge.sensor import Sensor
+from edge.site import LinkConfig, SiteConfig, SiteDevice, SiteMeter
 from edge.timing import PlantTime
 from heron.errors import ConfigError, ConfigProblem, TransportError
 from heron.messaging.wire import PlantClock
-from heron.powergrid.agents import build_agents
-from heron.powergrid.registers import ClockUnit, Unit, site_plan
+from heron.powergrid.agents import DeviceAgent, build_agents
+from heron.powergrid.agents.registry import DEVICE_REGISTRY
+from heron.powergrid.device_configs import DeviceConfig
+from heron.powergrid.quantities import Setpoint
+from heron.powergrid.registers import ClockUnit, DerTable, MeterTable, Ratings, Unit, site_plan
 from heron.powergrid.registers.clock import PACE_NAMES
+from heron.powergrid.registers.custom import load_map
+from heron.powergrid.registers.map_table import DeviceTable, MapTable
 from heron.powergrid.setups.models import SetupConfig
 
 TIMEOUT_S = 0.5
@@ -26,6 +33,57 @@ STALE_AFTER_S = 3.0
 """Wall seconds for which the last good values count as merely stale."""
 FIRST_COMMAND_INTERVALS = 3
 """Control intervals without any command after which a device falls back."""
+
+
+class DeviceBuilder:
+    """Puts the cycle of a device together; the same for setups and sites."""
+
+    def __init__(self, time: PlantTime, interval_s: float) -> None:
+        self._time = time
+        self._first_command_s = FIRST_COMMAND_INTERVALS * interval_s
+
+    def device(
+        self,
+        agent: DeviceAgent,
+        table: DeviceTable,
+        connection: ModbusConnection,
+        unit: int,
+        *,
+        mode: Mode,
+        fallback: FallbackName,
+        reversion_s: float | None,
+        policy: LocalPolicy | None = None,
+    ) -> DeviceCycle:
+        """Return the cycle of one device."""
+        read_only = mode not in DRIVING
+        link = ModbusDeviceLink(
+            agent.agent_id,
+            connection,
+            unit,
+            table,
+            self._time,
+            reversion_s=reversion_s,
+            read_only=read_only,
+        )
+        return DeviceCycle(
+            link=link,
+            agent=agent,
+            modes=ModeMachine(mode, read_only=read_only),
+            inbox=CommandInbox(self._time),
+            fallback=make_fallback(fallback, agent.device_config),
+            time=self._time,
+            sensor=Sensor(link, self._time, STALE_AFTER_S),
+            bumpless=BumplessReturn(),
+            policy=policy,
+            first_command_s=self._first_command_s,
+        )
+
+    def meter(
+        self, name: str, table: MeterTable, connection: ModbusConnection, unit: int
+    ) -> Sensor:
+        """Return the reader of one meter."""
+        link = ModbusMeterLink(name, connection, unit, table, self._time)
+        return Sensor(link, self._time, STALE_AFTER_S)
 
 
 def build_from_setup(
@@ -36,6 +94,7 @@ def build_from_setup(
     *,
     agents: Sequence[str] | None = None,
     mode: Mode = Mode.CLOSED_LOOP,
+    fallback: FallbackName = FallbackName.SAFE,
     connections_per_port: int = 1,
 ) -> Parts:
     """Make the cycles of a setup whose plant answers behind one address.
@@ -47,6 +106,7 @@ def build_from_setup(
         time: Clocks.
         agents: Devices and meters to look after; None for all.
         mode: Mode to start in. In monitor and advisory mode the links are opened read-only.
+        fallback: What to do without commands or data.
         connections_per_port: Connections over which the units behind one port are spread.
 
     Raises:
@@ -54,7 +114,6 @@ def build_from_setup(
     """
     plan = site_plan(config)
     wanted = _wanted(agents, [*plan.devices, *plan.meters], config.name)
-    read_only = mode not in DRIVING
     dso = build_agents(config)
     agent_of = {n: a for mg in dso.microgrids.values() for n, a in mg.devices.items()}
     connections: dict[tuple[int, int], ModbusConnection] = {}
@@ -68,40 +127,29 @@ def build_from_setup(
                 tcp_client(host, at, TIMEOUT_S),
                 now=time.now,
                 timeout_s=TIMEOUT_S,
-                read_only=read_only,
+                read_only=mode not in DRIVING,
             )
         return connections[key]
 
-    devices: dict[str, DeviceCycle] = {}
-    meters: dict[str, Sensor] = {}
-    for name in wanted:
-        if name in plan.devices:
-            unit = plan.devices[name]
-            device = config.device(name).device_state_config
-            link = ModbusDeviceLink(
-                name,
-                connection(unit),
-                unit.unit_id,
-                unit.table,
-                time,
-                reversion_s=unit.reversion_s,
-                read_only=read_only,
-            )
-            devices[name] = DeviceCycle(
-                link=link,
-                agent=agent_of[name],
-                modes=ModeMachine(mode, read_only=read_only),
-                inbox=CommandInbox(time),
-                fallback=SafeSetpoint(device),
-                time=time,
-                sensor=Sensor(link, time, STALE_AFTER_S),
-                bumpless=BumplessReturn(),
-                first_command_s=FIRST_COMMAND_INTERVALS * config.step_s,
-            )
-        else:
-            meter = plan.meters[name]
-            reader = ModbusMeterLink(name, connection(meter), meter.unit_id, meter.table, time)
-            meters[name] = Sensor(reader, time, STALE_AFTER_S)
+    builder = DeviceBuilder(time, config.step_s)
+    devices = {
+        unit.name: builder.device(
+            agent_of[unit.name],
+            unit.table,
+            connection(unit),
+            unit.unit_id,
+            mode=mode,
+            fallback=fallback,
+            reversion_s=unit.reversion_s,
+        )
+        for unit in plan.devices.values()
+        if unit.name in wanted
+    }
+    meters = {
+        meter.name: builder.meter(meter.name, meter.table, connection(meter), meter.unit_id)
+        for meter in plan.meters.values()
+        if meter.name in wanted
+    }
     read_clock = _clock_reader(connection(plan.clock), plan.clock)
     return Parts(devices, meters, tuple(connections.values()), read_clock)
 
@@ -142,3 +190,62 @@ def _wanted(agents: Iterable[str] | None, known: Sequence[str], setup: str) -> l
     if problems:
         raise ConfigError(problems)
     return names
+
+
+def connect(link: LinkConfig, time: PlantTime) -> ModbusConnection:
+    """Return the connection of a site's link, not opened yet."""
+    return ModbusConnection(
+        link.address,
+        client_factory(link),
+        now=time.now,
+        timeout_s=link.timeout_s,
+        gap_s=link.gap_s,
+        # A late reply on a serial line would be taken for the next one.
+        reconnect_on_silence=link.kind in ("serial", "rtu_over_tcp"),
+    )
+
+
+def build_device(
+    device: SiteDevice, connection: ModbusConnection, site: SiteConfig, time: PlantTime
+) -> DeviceCycle:
+    """Return the cycle of one device of a site.
+
+    Raises:
+        ConfigError: Its register map lacks what it needs.
+        PolicyError: Its policy does not fit.
+    """
+    agent = DEVICE_REGISTRY.find(device.type)(
+        device.name, device_state_config=device.config, dt_s=site.period_s
+    )
+    return DeviceBuilder(time, site.period_s).device(
+        agent,
+        _table(device, device.config),
+        connection,
+        device.unit,
+        mode=device.mode,
+        fallback=device.fallback,
+        reversion_s=device.reversion_s,
+        policy=_policy(device, agent),
+    )
+
+
+def build_meter(meter: SiteMeter, connection: ModbusConnection, time: PlantTime) -> Sensor:
+    """Return the reader of one meter of a site."""
+    table = MeterTable(meter.name, meter.sign, meter.nominal_v)
+    return DeviceBuilder(time, 0.0).meter(meter.name, table, connection, meter.unit)
+
+
+def _table(device: SiteDevice, config: DeviceConfig) -> DeviceTable:
+    safe = Setpoint(config.safe_p_mw, config.safe_q_mvar)
+    if device.map is None:
+        return DerTable(device.name, Ratings.of(config), safe)
+    return MapTable(device.name, load_map(device.map), safe)
+
+
+def _policy(device: SiteDevice, agent: DeviceAgent) -> LocalPolicy | None:
+    if device.policy is None:
+        return None
+    # onnxruntime takes 30 MB; an edge whose coordinators decide does without.
+    from edge.policies import PolicySlot
+
+    return PolicySlot(agent, device.policy, device.candidate)

@@ -42,7 +42,9 @@ def main() -> None:
     direct, _ = run(distributed=False)
     over_broker, env = run(distributed=True)
     assert isinstance(env.message_broker, InMemoryBroker)
-    print(f"return of {STEPS} steps: direct {sum(direct):.6f}, over a broker {sum(over_broker):.6f}")
+    print(
+        f"return of {STEPS} steps: direct {sum(direct):.6f}, over a broker {sum(over_broker):.6f}"
+    )
     assert direct == over_broker, "the message path must not change what happens"
 
     env.share_states()

@@ -6,7 +6,6 @@ events, ``checkpoints/NNNNNN`` and, with evaluation, ``best``.
 
 from __future__ import annotations
 
-import csv
 import json
 import logging
 import math
@@ -29,6 +28,7 @@ from training.evaluation.episodes import mean_figures, run_days
 from training.export.export import agent_network
 from training.export.graph import FloatArray, Network
 from training.options import TrainOptions, make_options
+from training.recorder import Recorder, Update
 from training.rllib.config import build_config, env_config, module_of
 from training.rllib.env import RllibMicrogrids
 
@@ -39,29 +39,6 @@ VALIDATION_STRIDE = 21
 
 OPTIONS_FILE = "options.json"
 _SAME_RUN = ("setup", "algorithm", "independent_policies", "hidden", "visibility_level", "gamma")
-
-
-@dataclass(frozen=True, slots=True)
-class Update:
-    """What one update brought.
-
-    Attributes:
-        iteration: Counted from 1 over all resumed runs.
-        env_steps: Joint steps so far.
-        seconds: Wall seconds so far, this run.
-        episode_return: Mean sum of the agents' rewards in an episode, in $.
-        steps_per_s: Joint steps per wall second of this update, learning included.
-        validation_usd: Mean objective (cost and penalty) on validation days, if evaluated.
-        best: Whether this is the best policy so far.
-    """
-
-    iteration: int
-    env_steps: int
-    seconds: float
-    episode_return: float
-    steps_per_s: float
-    validation_usd: float | None = None
-    best: bool = False
 
 
 @dataclass
@@ -136,6 +113,7 @@ class _Run:
         self._algo = algo
         self._on_update = on_update
         self._started = time.monotonic()
+        self._recorder = Recorder(directory, options)
         self._outcome = Outcome(directory, directory)
         self._best = math.inf
         self._since_best = 0
@@ -148,7 +126,7 @@ class _Run:
             while self._algo.iteration < self._options.iterations:
                 update = self._update()
                 self._outcome.updates.append(update)
-                _append_row(self._directory / "progress.csv", update)
+                self._recorder.record(update)
                 self._on_update(update)
                 every = self._options.checkpoint_freq
                 if every and update.iteration % every == 0:
@@ -157,6 +135,8 @@ class _Run:
                     break
         except KeyboardInterrupt:
             self._outcome.stopped = "interrupted"
+        finally:
+            self._recorder.close()
         self._save()
         return self._outcome
 
@@ -313,13 +293,3 @@ def _save_checkpoint(algo: Algorithm, path: Path) -> None:
     algo.save_to_path(str(part))
     shutil.rmtree(path, ignore_errors=True)
     part.rename(path)
-
-
-def _append_row(path: Path, update: Update) -> None:
-    row = {name: getattr(update, name) for name in Update.__dataclass_fields__}
-    new = not path.exists()
-    with path.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(row))
-        if new:
-            writer.writeheader()
-        writer.writerow(row)

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from pymodbus.client import AsyncModbusTcpClient
 from pymodbus.client.base import ModbusBaseClient
 from pymodbus.exceptions import ConnectionException, ModbusException
 from pymodbus.pdu import ModbusPDU
@@ -23,13 +23,15 @@ from edge.links.backoff import Backoff
 from edge.links.breaker import Breaker
 from edge.timing import MonotonicClock
 from heron.errors import DeviceRejected, DeviceTimeout
+from heron.powergrid.registers.table import Space
 
 logger = logging.getLogger(__name__)
 
 ClientFactory = Callable[[Callable[[bool], None]], ModbusBaseClient]
 """Makes a client that has not connected yet; is given what to call when the state changes."""
 
-READ_HOLDING, WRITE_ONE, WRITE_MANY = 3, 6, 16
+READ_FUNCTION = {Space.COIL: 1, Space.DISCRETE: 2, Space.HOLDING: 3, Space.INPUT: 4}
+WRITE_COILS, WRITE_REGISTERS = 15, 16
 EXCEPTIONS = {
     1: "illegal function",
     2: "illegal data address",
@@ -62,17 +64,26 @@ class LinkCounters:
     lost: int = 0
 
 
-def tcp_client(host: str, port: int, timeout_s: float) -> ClientFactory:
-    """Return a factory of Modbus TCP clients."""
-    # The connection's own deadline decides; pymodbus's later one only bounds its connect.
-    later_s = timeout_s + 1.0
+def _read(
+    client: ModbusBaseClient, unit: int, address: int, count: int, space: Space
+) -> Awaitable[ModbusPDU]:
+    match space:
+        case Space.HOLDING:
+            return client.read_holding_registers(address, count=count, device_id=unit)
+        case Space.INPUT:
+            return client.read_input_registers(address, count=count, device_id=unit)
+        case Space.COIL:
+            return client.read_coils(address, count=count, device_id=unit)
+        case Space.DISCRETE:
+            return client.read_discrete_inputs(address, count=count, device_id=unit)
 
-    def make(changed: Callable[[bool], None]) -> ModbusBaseClient:
-        return AsyncModbusTcpClient(
-            host, port=port, timeout=later_s, retries=0, reconnect_delay=0, trace_connect=changed
-        )
 
-    return make
+def _write(
+    client: ModbusBaseClient, unit: int, address: int, values: Sequence[int], function: int
+) -> Awaitable[ModbusPDU]:
+    if function == WRITE_COILS:
+        return client.write_coils(address, [bool(v) for v in values], device_id=unit)
+    return client.write_registers(address, list(values), device_id=unit)
 
 
 class ModbusConnection:
@@ -86,6 +97,8 @@ class ModbusConnection:
         gap_s: Pause between two requests, for devices that need it.
         read_only: Refuse to send any write function code.
         drop_after: Time-outs in a row, over all units, after which to connect anew.
+        reconnect_on_silence: Connect anew after each time-out, on transports whose frames
+            carry no transaction id.
         backoff: Waits between attempts to connect.
         unit_backoff: Makes the waits of one unit's breaker.
     """
@@ -100,6 +113,7 @@ class ModbusConnection:
         gap_s: float = 0.0,
         read_only: bool = False,
         drop_after: int = 6,
+        reconnect_on_silence: bool = False,
         backoff: Backoff | None = None,
         unit_backoff: Callable[[], Backoff] = lambda: Backoff(0.5, 30.0),
     ) -> None:
@@ -110,7 +124,7 @@ class ModbusConnection:
         self._now = now
         self._timeout_s = timeout_s
         self._gap_s = gap_s
-        self._drop_after = drop_after
+        self._drop_after = 1 if reconnect_on_silence else drop_after
         self._backoff = backoff or Backoff(0.1, 5.0)
         self._unit_backoff = unit_backoff
         self._client: ModbusBaseClient | None = None
@@ -186,26 +200,37 @@ class ModbusConnection:
             self._client.close()
             self._client = None
 
-    async def read(self, device: str, unit: int, address: int, count: int) -> list[int]:
-        """Read ``count`` holding registers from ``address`` (counted from 0).
+    async def read(
+        self, device: str, unit: int, address: int, count: int, space: Space = Space.HOLDING
+    ) -> list[int]:
+        """Read ``count`` neighbours from ``address`` (counted from 0); bits come as 0 or 1.
 
         Raises:
             DeviceTimeout: No connection, no answer, or the unit's breaker is open.
             DeviceRejected: An exception code, or a reply that does not fit the request.
         """
         reply = await self._ask(
-            device,
-            unit,
-            lambda client: client.read_holding_registers(address, count=count, device_id=unit),
+            device, unit, lambda client: _read(client, unit, address, count, space)
         )
         self.counters.reads += 1
-        self._check(device, unit, reply, READ_HOLDING)
+        self._check(device, unit, reply, READ_FUNCTION[space])
+        if space in (Space.COIL, Space.DISCRETE):
+            if len(reply.bits) != 8 * math.ceil(count / 8):
+                raise self._nonsense(device, f"asked for {count} bits, got {len(reply.bits)}")
+            return [int(bit) for bit in reply.bits[:count]]
         if len(reply.registers) != count:
             raise self._nonsense(device, f"asked for {count} registers, got {len(reply.registers)}")
         return list(reply.registers)
 
-    async def write(self, device: str, unit: int, address: int, registers: Sequence[int]) -> None:
-        """Write neighbouring holding registers in one request.
+    async def write(
+        self,
+        device: str,
+        unit: int,
+        address: int,
+        values: Sequence[int],
+        space: Space = Space.HOLDING,
+    ) -> None:
+        """Write neighbouring registers, or coils, in one request.
 
         Raises:
             DeviceTimeout: As `read`; whether the device took the write is not known then.
@@ -213,18 +238,16 @@ class ModbusConnection:
         """
         if self.read_only:
             raise DeviceRejected(device, f"{self.address} was opened read-only, nothing written")
-        values = list(registers)
+        function = WRITE_COILS if space is Space.COIL else WRITE_REGISTERS
         reply = await self._ask(
-            device,
-            unit,
-            lambda client: client.write_registers(address, values, device_id=unit),
+            device, unit, lambda client: _write(client, unit, address, values, function)
         )
         self.counters.writes += 1
-        self._check(device, unit, reply, WRITE_MANY)
+        self._check(device, unit, reply, function)
         if (reply.address, reply.count) != (address, len(values)):
             raise self._nonsense(
                 device,
-                f"wrote {len(values)} registers at {address}, "
+                f"wrote {len(values)} values at {address}, "
                 f"the reply is for {reply.count} at {reply.address}",
             )
 

@@ -11,7 +11,8 @@ from edge.timing import PlantTime
 from heron.errors import DeviceRejected
 from heron.powergrid.link import Quality, Snapshot, Value, WriteResult, WriteStatus
 from heron.powergrid.quantities import Setpoint
-from heron.powergrid.registers import Block, DerTable, Words, coalesce
+from heron.powergrid.registers import Block, Words
+from heron.powergrid.registers.map_table import READING_POINTS, DeviceTable
 
 P_SET, Q_SET = "p_set_mw", "q_set_mvar"
 """Points beside those of the reading: the set-point that the device says it holds."""
@@ -36,7 +37,8 @@ async def read_words(
     """Read blocks of registers, one request each."""
     words = Words()
     for block in blocks:
-        words.add(block.address, await connection.read(device, unit, block.address, block.count))
+        got = await connection.read(device, unit, block.address, block.count, block.space)
+        words.add(block.address, got, block.space)
     return words
 
 
@@ -72,7 +74,7 @@ class ModbusMeterLink:
         self._unit = unit
         self._table = table
         self._time = time
-        self._blocks = coalesce(table.telemetry)
+        self._blocks = tuple(table.telemetry)
 
     @property
     def device_id(self) -> str:
@@ -90,7 +92,8 @@ class ModbusMeterLink:
             name: Value(math.nan if value is None else value, _quality(name, value), time_s, now)
             for name, value in points.items()
         }
-        bad = any(v.quality is Quality.BAD for v in values.values())
+        needed = (value for name, value in values.items() if name in READING_POINTS)
+        bad = any(value.quality is Quality.BAD for value in needed)
         return Snapshot(self._device_id, values, Quality.BAD if bad else Quality.GOOD)
 
     async def close(self) -> None:
@@ -115,7 +118,7 @@ class ModbusDeviceLink(ModbusMeterLink):
         device_id: str,
         connection: ModbusConnection,
         unit: int,
-        table: DerTable,
+        table: DeviceTable,
         time: PlantTime,
         *,
         reversion_s: float | None,
@@ -132,7 +135,7 @@ class ModbusDeviceLink(ModbusMeterLink):
         self._p_within_mw = 0.5 * table.resolution("p_set")
         self._q_within_mvar = 0.5 * table.resolution("q_set")
         if not read_only:
-            self._blocks = coalesce((*table.telemetry, *table.controls))
+            self._blocks = (*self._blocks, *table.controls)
 
     async def read(self) -> Snapshot:
         """Read every point, and the set-point that the device holds."""
@@ -159,8 +162,10 @@ class ModbusDeviceLink(ModbusMeterLink):
         self._refreshed_s = -math.inf
         self._beat += 1
         sent_s = self._time.elapsed_s()
-        for write in (*writes, self._der.encode_heartbeat(self._beat)):
-            await self._connection.write(self._device_id, self._unit, write.address, write.words)
+        for write in (*writes, *self._der.heartbeat_writes(self._beat)):
+            await self._connection.write(
+                self._device_id, self._unit, write.address, write.words, write.space
+            )
         words = await read_words(self._connection, self._device_id, self._unit, self._der.controls)
         self._held = self._der.decode_setpoint(words)
         self._refreshed_s = sent_s

@@ -14,6 +14,7 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 import threading
 import time
 from contextlib import suppress
@@ -23,7 +24,26 @@ from typing import Self
 from heron.errors import BrokerUnavailable
 
 LOOPBACK = "127.0.0.1"
-_MAX_PAYLOAD_BYTES = 1_048_576
+_CONFIG = """
+id = 0
+[router]
+id = 0
+max_connections = 1000
+max_outgoing_packet_count = 500
+max_segment_size = 262144
+max_segment_count = 4
+[v4.1]
+name = "v4"
+listen = "{listen}"
+next_connection_delay_ms = 1
+[v4.1.connections]
+connection_timeout_ms = 60000
+max_payload_size = 1048576
+max_inflight_count = 1000
+dynamic_filters = true
+"""
+"""Of the broker. It keeps a log per topic filter, and by default up to gigabytes of it: here it is
+1 MB, which is what a slow subscriber may lag behind."""
 _ATTEMPTS = 3
 _POLL_S = 0.01
 _READY = b"ready\n"
@@ -189,9 +209,11 @@ def _serve(port: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     threading.Thread(target=_prepare_listener, args=(port,), daemon=True).start()
-    IotCoreBroker(
-        listen=LOOPBACK, port=port, max_payload_size=_MAX_PAYLOAD_BYTES, max_inflight_count=1000
-    ).run_forever()
+    with tempfile.NamedTemporaryFile("w", suffix=".toml", encoding="utf-8") as config:
+        config.write(_CONFIG.format(listen=f"{LOOPBACK}:{port}"))
+        config.flush()
+        broker = IotCoreBroker(config_path=config.name)
+    broker.run_forever()
 
 
 if __name__ == "__main__":

@@ -106,7 +106,11 @@ class MqttBroker(Broker):
             return self._mailbox.consume(channel, recipient_id, env_id, clear)
 
     def subscribe(self, channel: str, callback: Callback) -> None:
-        """Call ``callback``, from the network's thread, with every message on a channel."""
+        """Call ``callback``, from the network's thread, with every message on a channel.
+
+        A callback may publish on channels that were used before; a new one would wait for an
+        answer that only the network's thread can take.
+        """
         self.create_channel(channel)
         with self._news:
             self._mailbox.subscribe(channel, callback)
@@ -252,7 +256,7 @@ def _encode(message: Message, origin: str, number: int) -> bytes:
     return json.dumps(plain).encode()
 
 
-def _decode(payload: bytes) -> tuple[Message, str, int]:
+def _decode(payload: bytes | bytearray) -> tuple[Message, str, int]:
     plain = json.loads(payload)
     message = Message(
         env_id=plain["env_id"],

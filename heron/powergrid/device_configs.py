@@ -7,7 +7,7 @@ Powers are positive when they inject into the grid, so a battery charges at nega
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
 
@@ -26,6 +26,10 @@ ANY_POWER_MW = 1e4
 PositiveMw = Annotated[float, Field(gt=0.0, le=1e4)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Efficiency = Annotated[float, Field(gt=0.0, le=1.0)]
+AutonomousMode = Literal["off", "volt_var", "volt_var_volt_watt"]
+"""What an inverter does by itself, by the category B curves of IEEE 1547-2018: its reactive
+power follows its own voltage, and its set-point's reactive power is ignored; with volt-watt its
+active power gives way to high voltage, too."""
 
 
 class DeviceConfig(BaseModel):
@@ -202,6 +206,7 @@ class StorageConfig(DeviceConfig):
     dsc_eff: Efficiency = 0.95
     self_discharge_per_h: float = Field(0.0, ge=0.0, lt=1.0)
     degradation_usd_per_mwh: float = Field(0.0, ge=0.0)
+    autonomous: AutonomousMode = "off"
 
     @property
     def p_range_mw(self) -> tuple[float, float]:
@@ -267,6 +272,7 @@ class InverterSourceConfig(DeviceConfig):
     q_min_mvar: float | None = Field(None, validation_alias=_either("q_min_MVAr", "q_min_mvar"))
     profile: str = ""
     curtailment_usd_per_mwh: float = Field(0.0, ge=0.0)
+    autonomous: AutonomousMode = "off"
 
     @property
     def p_range_mw(self) -> tuple[float, float]:

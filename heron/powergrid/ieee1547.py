@@ -118,32 +118,83 @@ def lagged(
     return np.asarray(target + (np.asarray(before) - target) * left)
 
 
+@dataclass(frozen=True, slots=True)
+class InverterLimits:
+    """What one inverter can do, or many: numbers, or arrays of one value an inverter.
+
+    Attributes:
+        p_low_mw: Lowest active power, positive = injects.
+        p_high_mw: Highest: the rated power, to which volt-watt refers.
+        q_low_mvar: Lowest reactive power.
+        q_high_mvar: Highest reactive power.
+        rating_mva: Nameplate apparent power; infinite for none.
+        q_base_mva: To which volt-var refers: the rating, or the rated power without one.
+    """
+
+    p_low_mw: float | FloatArray
+    p_high_mw: float | FloatArray
+    q_low_mvar: float | FloatArray
+    q_high_mvar: float | FloatArray
+    rating_mva: float | FloatArray
+    q_base_mva: float | FloatArray
+
+    @classmethod
+    def of(cls, *configs: DeviceConfig) -> InverterLimits:
+        """Return the limits of some devices, as arrays in their order."""
+        p = np.array([c.p_range_mw for c in configs], dtype=np.float64)
+        q = np.array([c.q_range_mvar for c in configs], dtype=np.float64)
+        ratings = [c.s_max_mva for c in configs]
+        return cls(
+            p_low_mw=p[:, 0],
+            p_high_mw=p[:, 1],
+            q_low_mvar=q[:, 0],
+            q_high_mvar=q[:, 1],
+            rating_mva=np.array([np.inf if s is None else s for s in ratings]),
+            q_base_mva=np.where(
+                [s is None for s in ratings], np.abs(p).max(axis=1), [s or 0.0 for s in ratings]
+            ),
+        )
+
+
+def autonomous_power(
+    limits: InverterLimits,
+    v_pu: float | FloatArray,
+    p_mw: float | FloatArray,
+    volt_var_curve: VoltVarCurve = VOLT_VAR_B,
+    volt_watt_curve: VoltWattCurve | None = VOLT_WATT_B,
+) -> tuple[FloatArray, FloatArray]:
+    """Return the active and reactive power that inverters choose by themselves at a voltage.
+
+    Reactive power comes first, as the standard asks of category B: active power gives way in
+    the circle of the rating. The inverter's own reactive range is kept.
+
+    Args:
+        limits: What they can do.
+        v_pu: Voltage at their terminals: the mean of the phases.
+        p_mw: Active power that they would have, positive = injects; for PV and wind a ceiling.
+        volt_var_curve: Which volt-var curve.
+        volt_watt_curve: Which volt-watt curve; it limits injection only. None for none.
+    """
+    wanted = volt_var(v_pu, volt_var_curve) * limits.q_base_mva
+    q_mvar = np.minimum(np.maximum(wanted, limits.q_low_mvar), limits.q_high_mvar)
+    rating_squared = np.square(limits.rating_mva)
+    room = np.sqrt(np.maximum(rating_squared - q_mvar * q_mvar, 0.0))
+    most = np.minimum(limits.p_high_mw, room)
+    if volt_watt_curve is not None:
+        most = np.minimum(most, volt_watt(v_pu, volt_watt_curve) * limits.p_high_mw)
+    least = np.maximum(limits.p_low_mw, -room)
+    return np.minimum(np.maximum(p_mw, least), np.maximum(most, least)), np.asarray(q_mvar)
+
+
 def autonomous_setpoint(
     config: DeviceConfig,
     v_pu: float,
     p_mw: float,
     volt_var_curve: VoltVarCurve = VOLT_VAR_B,
-    volt_watt_curve: VoltWattCurve = VOLT_WATT_B,
+    volt_watt_curve: VoltWattCurve | None = VOLT_WATT_B,
 ) -> Setpoint:
-    """Return what an inverter does by itself at a voltage.
-
-    Reactive power comes first, as the standard asks of category B: active power gives way in
-    the circle of the rating. The device's own reactive range is kept.
-
-    Args:
-        config: The inverter's limits.
-        v_pu: Voltage at its terminals: the mean of its phases.
-        p_mw: Active power that it would have, positive = injects; for PV and wind a ceiling.
-        volt_var_curve: Which volt-var curve.
-        volt_watt_curve: Which volt-watt curve; it limits injection only.
-    """
-    q_low, q_high = config.q_range_mvar
-    p_low, p_high = config.p_range_mw
-    rating = config.s_max_mva
-    base = max(abs(p_low), abs(p_high)) if rating is None else rating
-    q_mvar = min(max(float(volt_var(v_pu, volt_var_curve)) * base, q_low), q_high)
-    p_limit = float(volt_watt(v_pu, volt_watt_curve)) * p_high
-    if rating is not None:
-        room = math.sqrt(max(rating * rating - q_mvar * q_mvar, 0.0))
-        p_limit, p_low = min(p_limit, room), max(p_low, -room)
-    return Setpoint(min(max(p_mw, p_low), max(p_limit, p_low)), q_mvar)
+    """Return what one inverter does by itself at a voltage; see `autonomous_power`."""
+    p, q = autonomous_power(
+        InverterLimits.of(config), v_pu, p_mw, volt_var_curve, volt_watt_curve
+    )
+    return Setpoint(float(p[0]), float(q[0]))

@@ -13,7 +13,7 @@ import numba
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
-FAST = {"reassoc", "contract", "arcp", "nsz", "afn"}
+FAST = {"contract", "arcp", "nsz", "afn"}
 """Allowed rearrangements. Never ``nnan`` or ``ninf``: with them NaN passes for converged."""
 
 

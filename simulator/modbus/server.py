@@ -17,7 +17,7 @@ import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Self, cast
 
 from heron.errors import TransportError
 from simulator.modbus.image import UnitImage
@@ -72,9 +72,9 @@ class _Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        self._open.add(transport)
+        # uvloop's transports are none of asyncio's classes, so this cannot be asserted.
+        self._transport = cast(asyncio.Transport, transport)
+        self._open.add(self._transport)
         self._counters.connections += 1
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -8,8 +8,9 @@ from dataclasses import dataclass, fields
 
 import pytest
 
-from edge.links.connection import ModbusConnection, tcp_client
+from edge.links.connection import ModbusConnection
 from edge.links.modbus import ModbusDeviceLink, ModbusMeterLink
+from edge.links.transports import tcp_client
 from edge.timing import PlantTime
 from heron.errors import DeviceRejected, TransportError
 from heron.powergrid.link import DeviceLink, MeterLink, Quality, WriteStatus

@@ -28,4 +28,4 @@ def test_python_blocks_of_a_page_run_in_order(
     namespace: dict[str, object] = {"__name__": f"docs_{page.stem.replace('-', '_')}"}
     for line, block in blocks_of(page):
         code = compile("\n" * (line - 1) + block, str(page), "exec")
-        exec(code, namespace)  # noqa: S102 - the documentation's own code
+        exec(code, namespace)

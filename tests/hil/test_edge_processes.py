@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from edge.links.connection import ModbusConnection, tcp_client
+from edge.links.connection import ModbusConnection
 from edge.links.modbus import ModbusDeviceLink
+from edge.links.transports import tcp_client
 from edge.timing import PlantTime
 from heron.errors import BrokerUnavailable
 from heron.messaging.bus import Bus

@@ -6,7 +6,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--every", type=int, default=1, help="take every so many-th day only")
     parser.add_argument("--engine", help="power-flow engine")
     parser.add_argument("--penalty", type=float, help="$ per pu node hour of violation")
+    parser.add_argument("--report", type=Path, help="also write an HTML report here")
     parser.add_argument("--out", type=Path, help="also write the JSON, day by day, here")
     parser.add_argument("--json", action="store_true", help="print JSON")
     return parser
@@ -69,27 +70,22 @@ def _evaluate(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]
     from dataclasses import asdict
 
     from training.envs import make_env
-    from training.evaluation.episodes import baseline, load_policies, mean_figures, run_days
+    from training.evaluation.comparison import Comparison
+    from training.evaluation.episodes import Policies, baseline, load_policies, run_day, run_days
+    from training.evaluation.report import DayTrace, render
 
     overrides = {"engine": args.engine, "penalty": args.penalty}
     env = make_env(args.setup, {k: v for k, v in overrides.items() if v is not None})
     days = days_of(args.days, env.setup.profiles)[:: max(1, args.every)]
-    names = list(dict.fromkeys([*BASELINES, *(args.policy or _shipped(env.setup.path))]))
-    means: dict[str, Any] = {}
-    per_day: dict[str, Any] = {}
+    names = list(dict.fromkeys([*BASELINES, *(args.policy or _shipped(args.setup))]))
+    chosen: dict[str, Policies] = {}
     for name in names:
         if name in BASELINES:
-            policies: Mapping[str, Any] = baseline(name, env.setup, env.codecs)
+            chosen[name] = baseline(name, env.setup, env.codecs)
         else:
-            policies = load_policies(Path(name), env.codecs)
-        figures = run_days(env, policies, days)
-        means[name] = mean_figures(figures)
-        per_day[name] = [asdict(f) for f in figures]
-    gained = {
-        name: means["none"]["objective_usd"] - m["objective_usd"] for name, m in means.items()
-    }
-    for name, m in means.items():
-        m["gain_usd"] = gained[name]
+            chosen[name] = load_policies(Path(name), env.codecs)
+    figures = {name: run_days(env, policies, days) for name, policies in chosen.items()}
+    comparison = Comparison(tuple(days), figures)
     config = env.setup.config
     result = {
         "setup": config.name,
@@ -97,18 +93,26 @@ def _evaluate(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]
         "penalty": config.penalty,
         "days": len(days),
         "split": args.days,
-        "policies": means,
+        "policies": comparison.summary(),
     }
-    return result, per_day
+    if args.report is not None:
+        traces = {}
+        for name, policies in chosen.items():
+            traces[name] = DayTrace()
+            run_day(env, policies, days[0], traces[name].add)
+        labels = {name: _short(name) for name in chosen}
+        args.report.write_text(render(result, comparison, labels, traces), encoding="utf-8")
+    return result, {name: [asdict(day) for day in rows] for name, rows in figures.items()}
 
 
-def _shipped(setup_path: Path | None) -> list[str]:
-    directory = None if setup_path is None else Path(setup_path)
-    if directory is not None and directory.is_file():
-        directory = directory.parent
-    if directory is None or not any((directory / "policies").glob("*.onnx")):
+def _shipped(setup: str) -> list[str]:
+    from heron.powergrid.setups import read_setup
+
+    path = read_setup(setup).path
+    directory = None if path is None else path.parent / "policies"
+    if directory is None or not any(directory.glob("*.onnx")):
         return []
-    return [str(directory / "policies")]
+    return [str(directory)]
 
 
 def days_of(text: str, profiles: Any) -> list[int]:
@@ -142,6 +146,15 @@ def _table(result: dict[str, Any]) -> str:
     for name, m in result["policies"].items():
         cells = "".join(f"{m[key]:{w}.{digits}f}" for key, _, w, digits in COLUMNS)
         lines.append(f"{_short(name):<{width}}{cells}")
+    lines.append("saved a day against doing nothing, with its 95 % interval over days:")
+    for name, m in result["policies"].items():
+        low, high = m["gain_low_usd"], m["gain_high_usd"]
+        if name == "none":
+            continue
+        share = m["better_than"].get("rule")
+        rule = "" if share is None else f", better than the rule on {share:.0%} of days"
+        gain = f"{m['gain_usd']:8.1f} $ ({low:.1f} to {high:.1f})"
+        lines.append(f"{_short(name):<{width}}{gain}{rule}")
     return "\n".join(lines)
 
 

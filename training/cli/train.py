@@ -96,7 +96,8 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _train(options: TrainOptions, as_json: bool) -> int:
-    from training.trainer import Update, train
+    from training.recorder import Update
+    from training.trainer import train
 
     def show(update: Update) -> None:
         evaluated = ""

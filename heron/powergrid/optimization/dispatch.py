@@ -11,6 +11,7 @@ Systems 28(3), 2013.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -137,7 +138,8 @@ def solve_dispatch(
         soc: State of charge now, per device that stores energy.
         margin_pu: How far inside the band voltages must stay: one number, or (T,) per area.
         use_network: False leaves out losses and voltages: the economic dispatch.
-        free_regulators: Let regulators take any ratio, which no control does: for a bound.
+        free_regulators: Let regulators take any ratio, which no control does: a relaxation,
+            whose value is a bound on that of every plan for the balanced equivalent.
 
     Raises:
         DispatchError: No solution was found.
@@ -160,12 +162,7 @@ def solve_dispatch(
         cp.Minimize(cost + penalty + LOSS_COST_USD_PER_MWH * h * flow.losses),
         [*devices.constraints, *flow.constraints],
     )
-    try:
-        problem.solve(solver=cp.CLARABEL)
-    except cp.SolverError as error:
-        raise DispatchError(f"the solver gave up: {error}") from error
-    if problem.status not in (cp.OPTIMAL, cp.OPTIMAL_INACCURATE):
-        raise DispatchError(f"no dispatch from {forecast.start_s:g} s on: {problem.status}")
+    _solve(problem, f"no dispatch from {forecast.start_s:g} s on")
     n = len(config.device_ids)
     levels = np.full((forecast.n_steps, n), np.nan)
     for k, level in devices.soc.items():
@@ -183,6 +180,18 @@ def solve_dispatch(
         cone_gap_mw=flow.cone_gap_mw(),
         solve_s=float(problem.solver_stats.solve_time or 0.0),
     )
+
+
+def _solve(problem: Any, failure: str) -> None:
+    """Solve; a solution that just misses the solver's own accuracy will do."""
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Solution may be inaccurate")
+            problem.solve(solver=cp.CLARABEL)
+    except cp.SolverError as error:
+        raise DispatchError(f"{failure}: the solver gave up: {error}") from error
+    if problem.status not in (cp.OPTIMAL, cp.OPTIMAL_INACCURATE):
+        raise DispatchError(f"{failure}: {problem.status}")
 
 
 def recheck(
@@ -348,6 +357,7 @@ class _Flow:
             self._slope[:, bus] += share * network.load_slope[k]
         self._network, self._devices = network, devices
         self._v: Any = None
+        self._upper: Any = None
         self._current: Any = None
         self.constraints: list[Any] = []
         self.losses: Any = 0.0
@@ -384,10 +394,36 @@ class _Flow:
                 k = held.branch
                 aim = held.v2 + held.p * flow_p[:, k] + held.q * flow_q[:, k]
                 self.constraints.append(cp.abs(v[:, k + 1] - aim) <= held.half_band)
+        self._upper = v if free_regulators else self._without_losses(v, inject_p, inject_q)
         self.losses = cp.sum(current @ r)
         self.head = sent_p[:, 0] - inject_p[:, 0]
         self._v, self._current = v, current
         self._flows = (flow_p, flow_q, behind)
+
+    def _without_losses(self, v: Any, inject_p: Any, inject_q: Any) -> Any:
+        """Return squared voltages as if nothing were lost: never below the real ones.
+
+        The upper limit is put on these: put on ``v`` itself, the relaxation would invent losses
+        to lower it.
+
+        Source: Gan, Li, Topcu and Low, "Exact convex relaxation of optimal power flow in radial
+        networks", IEEE Trans. Automatic Control 60(1), 2015.
+        """
+        network = self._network
+        feeds = network.downstream().T
+        r, x = np.diag(network.r_pu), np.diag(network.x_pu)
+        drop = 2.0 * (-(inject_p @ feeds) @ r - (inject_q @ feeds) @ x)
+        upper = cp.Variable(v.shape)
+        low, high = network.ratio[:, 0] ** 2, network.ratio[:, 1] ** 2
+        tied, free = np.flatnonzero(low == high), np.flatnonzero(low != high)
+        before = upper[:, network.parent]
+        self.constraints += [
+            upper[:, 0] == v[:, 0],
+            upper[:, tied + 1] == before[:, tied] @ np.diag(low[tied]) - drop[:, tied],
+        ]
+        if free.size:
+            self.constraints.append(upper[:, free + 1] == v[:, free + 1])
+        return upper
 
     def _injections(self, v: Any) -> tuple[Any, Any]:
         """Return what devices, loads and shunts put into each bus, (T, n_buses) each."""
@@ -429,7 +465,7 @@ class _Flow:
         over = cp.Variable((n_steps, len(watched)), nonneg=True)
         self.constraints += [
             v[:, watched] + under >= (low + margin) ** 2,
-            v[:, watched] - over <= (high - margin) ** 2,
+            self._upper[:, watched] - over <= (high - margin) ** 2,
         ]
         weight = np.tile(network.phases[watched] / 2.0, (n_steps, 1))
         self.violation = cp.sum(cp.multiply(weight / low, under)) + cp.sum(

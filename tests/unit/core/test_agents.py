@@ -231,7 +231,7 @@ def test_a_wrong_action_is_refused_before_anyone_acts(action):
 def test_an_action_for_a_stranger_is_refused():
     env = HeronEnvCore("env")
     env.register_agent(GuideGrid(GRID, SetpointProtocol()))
-    with pytest.raises(ConfigError, match="'MG10'.*MG1"):
+    with pytest.raises(ConfigError, match=r"'MG10'.*MG1"):
         env.apply_actions({"MG10": np.zeros(4)})
 
 
@@ -252,7 +252,7 @@ def test_a_policy_that_answers_nan_is_refused_by_name():
         def forward(self, observation):
             return [np.nan, 0.0]
 
-    with pytest.raises(ValueError, match="gen1.*finite"):
+    with pytest.raises(ValueError, match=r"gen1.*finite"):
         GuideGenerator("gen1", {"p_max_mw": 2.0}, policy=Broken()).act(None)
 
 

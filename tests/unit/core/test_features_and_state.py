@@ -140,7 +140,7 @@ def test_reset_returns_to_what_the_feature_was_built_with():
 
 def test_a_feature_class_is_found_by_its_name():
     assert feature_class("Meter") is Meter
-    with pytest.raises(ConfigError, match="'Metre'.*Meter"):
+    with pytest.raises(ConfigError, match=r"'Metre'.*Meter"):
         feature_class("Metre")
     with pytest.raises(ConfigError, match="p_MW"):
         Meter.from_dict({"p_MW": 1.0})
@@ -192,7 +192,7 @@ def test_update_feature_refuses_what_does_not_exist():
         state.update_feature("Meters", p_mw=1.0)
     with pytest.raises(ValueError, match="'p'"):
         state.update_feature("Meter", p=1.0)
-    with pytest.raises(AttributeError, match="metre.*meter"):
+    with pytest.raises(AttributeError, match=r"metre.*meter"):
         state.metre  # noqa: B018
 
 
@@ -233,7 +233,7 @@ def test_a_snapshot_never_changes_and_cannot_be_written_to():
 def test_two_features_of_one_class_need_names():
     state = state_of_two()
     state.features.append(Meter())
-    with pytest.raises(ConfigError, match="'Meter'.*add_feature"):
+    with pytest.raises(ConfigError, match=r"'Meter'.*add_feature"):
         state.check()
     state.features.pop()
     state.add_feature("spare", Meter(4.0))
@@ -249,7 +249,7 @@ def test_names_and_values_must_be_as_many():
 
     state = FieldAgentState("gen1")
     state.features.append(Uneven())
-    with pytest.raises(ConfigError, match="Uneven.*as many names as values: 2"):
+    with pytest.raises(ConfigError, match=r"Uneven.*as many names as values: 2"):
         state.check()
 
 

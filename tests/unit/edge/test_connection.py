@@ -7,7 +7,8 @@ import pytest
 
 from edge.links.backoff import Backoff
 from edge.links.breaker import CircuitOpen
-from edge.links.connection import LinkDown, ModbusConnection, tcp_client
+from edge.links.connection import LinkDown, ModbusConnection
+from edge.links.transports import tcp_client
 from heron.errors import DeviceRejected, DeviceTimeout
 from heron.testing.faults import (
     Delay,

@@ -1,0 +1,224 @@
+"""How fast the power-flow engines are, beside pandapower in the same run.
+
+Run: ``python benchmarks/grid_speed.py [--json]``. Times are CPU time of this one process, the
+best of several repeats; injections are random at every solve, each started from the last one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pandapower as pp
+
+from heron.powergrid.networks import Grid, compose, grid_of, load_feeder
+from heron.powergrid.setups import read_setup
+from heron.powergrid.setups.models import SetupConfig
+from simulator.engines import Engine, Injections, make_engine
+from simulator.engines.batch import make_batch_engine
+from simulator.engines.pandapower_engine import pandapower_net
+
+REPEATS = 5
+FIRST_CALL = """
+import time
+import numpy as np
+from heron.powergrid.networks import compose
+from heron.powergrid.setups import read_setup
+from simulator.engines import Injections, make_engine
+import simulator.engines.fixed_point
+grid = compose(read_setup("ieee34_ieee13").config)
+start = time.perf_counter()
+engine = make_engine("threephase", grid)
+idle = np.zeros(len(grid.devices))
+engine.solve(Injections(np.full(len(grid.loads), 0.5), idle, idle), engine.initial_state())
+print(time.perf_counter() - start)
+"""
+
+
+def best(run: Callable[[], object], count: int) -> float:
+    """Return microseconds of CPU for each of the ``count`` solves that ``run`` does."""
+    run()
+    times = []
+    for _ in range(REPEATS):
+        start = time.process_time()
+        run()
+        times.append(time.process_time() - start)
+    return min(times) / count * 1e6
+
+
+def draws(grid: Grid, n: int, seed: int = 0) -> list[Injections]:
+    rng = np.random.default_rng(seed)
+    n_devices = len(grid.devices)
+    return [
+        Injections(
+            rng.uniform(0.3, 0.9, len(grid.loads)),
+            rng.uniform(0.0, 0.4, n_devices),
+            rng.uniform(-0.05, 0.1, n_devices),
+        )
+        for _ in range(n)
+    ]
+
+
+def pandapower_default(grid: Grid, n: int = 6) -> float:
+    """Time ``runpp``, loads set before each call.
+
+    Its defaults fail here: the DC start on a switch without reactance, ten iterations on loads
+    that follow their voltage. The other options are as they come.
+    """
+    net = pandapower_net(grid)
+    p, q = net.load.p_mw.to_numpy().copy(), net.load.q_mvar.to_numpy().copy()
+
+    def run() -> None:
+        for injections in draws(grid, n):
+            net.load["p_mw"] = p * injections.load_scale
+            net.load["q_mvar"] = q * injections.load_scale
+            net.sgen["p_mw"] = injections.p_mw
+            net.sgen["q_mvar"] = injections.q_mvar
+            pp.runpp(net, init="flat", max_iteration=50, tolerance_mva=1e-7)
+
+    return best(run, n)
+
+
+def single(engine: Engine, *, move_taps: bool, n: int = 300) -> tuple[float, float]:
+    """Return the time of a solve and the tap steps that it took on average."""
+    injections = draws(engine.grid, n)
+    moves = 0
+
+    def run() -> None:
+        nonlocal moves
+        moves = 0
+        state = engine.initial_state()
+        for each in injections:
+            solution = engine.solve(each, state, move_taps=move_taps)
+            state = solution.state
+            moves += solution.tap_moves
+
+    return best(run, n), moves / n
+
+
+def batch(name: str, grid: Grid, n: int, *, move_taps: bool, steps: int = 6) -> float:
+    engine = make_batch_engine(name, grid)
+    rounds = []
+    for k in range(steps):
+        each = draws(grid, n, seed=k)
+        rounds.append([np.stack([getattr(i, f) for i in each]) for f in Injections.__slots__])
+
+    def run() -> None:
+        state = engine.initial_state(n)
+        for scale, p, q in rounds:
+            state = engine.solve(scale, p, q, state, move_taps=move_taps).state
+
+    return best(run, n * steps)
+
+
+def composite(n_microgrids: int) -> Grid:
+    """Return the 34-bus feeder with many small 13-bus microgrids."""
+    buses = ("850", "816", "824", "828", "830", "854", "832", "858", "834", "860", "836", "844")
+    raw = read_setup("ieee34_ieee13").config.model_dump()
+    first = raw["microgrid_configs"][0]
+    raw["microgrid_configs"] = [
+        {
+            **first,
+            "name": f"M{k}",
+            "connection_bus": f"Bus {buses[k % len(buses)]}",
+            "load_scale": 0.4 / n_microgrids,
+            "devices": [{**d, "name": f"{d['name']}_{k}"} for d in first["devices"][2:]],
+        }
+        for k in range(n_microgrids)
+    ]
+    return compose(SetupConfig.model_validate(raw))
+
+
+def growth() -> list[dict[str, Any]]:
+    grids = [grid_of(load_feeder(n)) for n in ("ieee13", "ieee34", "ieee123")]
+    grids += [composite(k) for k in (4, 16, 32, 63)]
+    rows = []
+    for grid in grids:
+        start = time.process_time()
+        engine = make_engine("threephase", grid)
+        built = time.process_time() - start
+        injections = draws(grid, 200)
+        if grid.devices:
+            p = np.full(len(grid.devices), 0.5 / len(grid.devices))
+            injections = [Injections(i.load_scale, p, 0.1 * p) for i in injections]
+        iterations = 0
+
+        def run(engine: Engine = engine, injections: list[Injections] = injections) -> None:
+            nonlocal iterations
+            iterations, state = 0, engine.initial_state()
+            for each in injections:
+                solution = engine.solve(each, state, move_taps=False)
+                state = solution.state
+                iterations += solution.iterations
+
+        us = best(run, len(injections))
+        per_iteration = us * len(injections) / iterations
+        rows.append(
+            {
+                "buses": len(grid.buses),
+                "nodes": len(grid.nodes),
+                "us": us,
+                "us_per_iteration": per_iteration,
+                "ns_per_node_and_iteration": per_iteration / len(grid.nodes) * 1e3,
+                "build_ms": built * 1e3,
+            }
+        )
+    return rows
+
+
+def measure() -> dict[str, Any]:
+    grid = compose(read_setup("ieee34_ieee13").config)
+    reference = pandapower_default(grid)
+    rows: list[dict[str, Any]] = [{"what": "pandapower runpp", "us": reference, "ratio": 1.0}]
+
+    def add(what: str, us: float, **more: float) -> None:
+        rows.append({"what": what, "us": us, "ratio": reference / us, **more})
+
+    for name in ("balanced", "threephase"):
+        engine = make_engine(name, grid)
+        for move_taps in (False, True):
+            us, moves = single(engine, move_taps=move_taps)
+            add(f"{name}, taps {'moving' if move_taps else 'held'}", us, tap_moves=moves)
+    for name in ("balanced", "threephase"):
+        for move_taps in (False, True):
+            for n in (1, 4, 16, 64, 256):
+                us = batch(name, grid, n, move_taps=move_taps)
+                add(f"{name}, taps {'moving' if move_taps else 'held'}, batch of {n}", us)
+    command = [sys.executable, "-c", FIRST_CALL]
+    first = [float(subprocess.run(command, check=True, capture_output=True).stdout) for _ in "123"]
+    return {"grid": grid.name, "engines": rows, "growth": growth(), "first_call_s": min(first)}
+
+
+def main(argv: Sequence[str]) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args(argv)
+    result = measure()
+    if args.json:
+        print(json.dumps(result))
+        return
+    print(f"{'ieee34_ieee13, 99 buses, random injections':55} {'us':>9} {'x pandapower':>13}")
+    for row in result["engines"]:
+        moves = f"  {row['tap_moves']:.1f} tap steps" if row.get("tap_moves") else ""
+        print(f"{row['what']:55} {row['us']:9.1f} {row['ratio']:13.0f}{moves}")
+    print(
+        f"\n{'buses':>6} {'nodes':>6} {'us':>8} {'us/iteration':>13} {'ns/node':>8} {'build ms':>9}"
+    )
+    for row in result["growth"]:
+        print(
+            f"{row['buses']:6} {row['nodes']:6} {row['us']:8.1f} {row['us_per_iteration']:13.2f}"
+            f" {row['ns_per_node_and_iteration']:8.1f} {row['build_ms']:9.1f}"
+        )
+    print(
+        f"\nfirst engine and solve after import, compiled code cached: {result['first_call_s']:.2f} s"
+    )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

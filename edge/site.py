@@ -1,0 +1,253 @@
+"""``SITE.yml``: which devices are where, and how they are looked after."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from edge.fallback import FallbackName
+from edge.modes import Mode
+from heron.errors import ConfigError, ConfigProblem
+from heron.powergrid.device_configs import DeviceConfig
+from heron.powergrid.registers.custom import load_map
+from heron.powergrid.setups.files import read_yaml
+from heron.powergrid.setups.models import device_config_class, known_types
+from heron.powergrid.setups.problems import problems_of
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_\-]*$")]
+UnitId = Annotated[int, Field(ge=0, le=255)]
+Address = Annotated[str, Field(pattern=r"^[^\s:]+:\d{1,5}$")]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class TlsConfig(_Frozen):
+    """Modbus/TCP Security: mutual TLS.
+
+    Attributes:
+        ca: Certificates that the device's must descend from.
+        cert: This edge's certificate; its role extension says what it may do.
+        key: Its private key.
+        server_name: Name that the device's certificate must carry; None for the host.
+    """
+
+    ca: Path
+    cert: Path
+    key: Path
+    server_name: str | None = None
+
+
+class LinkConfig(_Frozen):
+    """One connection, shared by the units behind it.
+
+    Attributes:
+        name: For the devices to refer to.
+        kind: ``tcp``; ``rtu_over_tcp`` for a serial server; ``tls``; ``serial``.
+        address: HOST:PORT, or the serial port's path.
+        timeout_s: Wall seconds that a unit has to answer.
+        gap_s: Pause between two requests, for devices that need it.
+        baudrate: Of a serial line, 8 data bits.
+        parity: Of a serial line.
+        tls: Certificates, for ``tls``.
+    """
+
+    name: Name
+    kind: Literal["tcp", "rtu_over_tcp", "tls", "serial"] = "tcp"
+    address: str
+    timeout_s: float = Field(0.5, gt=0, le=5)
+    gap_s: float = Field(0.0, ge=0, le=1)
+    baudrate: int = Field(19200, ge=300, le=921600)
+    parity: Literal["N", "E", "O"] = "E"
+    tls: TlsConfig | None = None
+
+    @model_validator(mode="after")
+    def _kind_has_what_it_needs(self) -> Self:
+        problems = []
+        if (self.kind == "tls") != (self.tls is not None):
+            problems.append(ConfigProblem("tls", self.tls, "for kind tls, and only for it"))
+        if self.kind != "serial":
+            host, _, port = self.address.rpartition(":")
+            if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+                expected = "expected HOST:PORT, port 1 to 65535"
+                problems.append(ConfigProblem("address", self.address, expected))
+        if problems:
+            raise ConfigError(problems)
+        return self
+
+
+class SiteDevice(_Frozen):
+    """One device.
+
+    Attributes:
+        name: Its agent's id.
+        type: Device type, as in setups.
+        link: Name of its link.
+        unit: Modbus unit id.
+        map: Custom register map; without one it is a SunSpec DER as `heron simulate` serves it.
+        mode: Mode to start in. In monitor and advisory mode its link cannot write.
+        fallback: What to do without commands or data: ``safe`` or ``ieee1547``.
+        reversion_s: Seconds of silence after which the device reverts; written with each
+            set-point.
+        policy: Policy file of the device agent; without one a coordinator commands.
+        candidate: Policy that decides in the shadow of ``policy``.
+        config: Limits and safe set-point, as ``device_state_config`` in setups.
+    """
+
+    name: Name
+    type: str
+    link: Name
+    unit: UnitId
+    map: Path | None = None
+    mode: Mode = Mode.CLOSED_LOOP
+    fallback: FallbackName = FallbackName.SAFE
+    reversion_s: float | None = Field(60.0, gt=0)
+    policy: Path | None = None
+    candidate: Path | None = None
+    config: SerializeAsAny[DeviceConfig]
+
+    @field_validator("config", mode="before")
+    @classmethod
+    def _by_type(cls, raw: Any, info: ValidationInfo) -> Any:
+        model = device_config_class(str(info.data.get("type")))
+        if model is None or isinstance(raw, DeviceConfig):
+            return raw if model is not None else DeviceConfig.model_construct(bus="")
+        return model.model_validate({"bus": "", **raw} if isinstance(raw, dict) else raw)
+
+    @field_validator("type")
+    @classmethod
+    def _type_is_known(cls, value: str) -> str:
+        if device_config_class(value) is None:
+            raise ValueError(f"expected one of {', '.join(known_types())}")
+        return value
+
+
+class SiteMeter(_Frozen):
+    """One SunSpec meter (model 213).
+
+    Attributes:
+        sign: -1 where it counts import as positive, as a microgrid's does.
+        nominal_v: Nominal line-to-line voltage where it measures.
+    """
+
+    name: Name
+    link: Name
+    unit: UnitId
+    sign: Literal[1, -1] = -1
+    nominal_v: float = Field(gt=0)
+
+
+class SiteConfig(_Frozen):
+    """A whole site.
+
+    Attributes:
+        site: Name in the topics.
+        edge_id: Name of the edge process.
+        broker: MQTT broker.
+        period_s: Seconds between two cycles of a device.
+        http: HOST:PORT for ``/healthz`` and ``/metrics``; None for none.
+        store: File that keeps telemetry while the broker is away; None for none.
+        store_max_mb: Largest size of that file.
+    """
+
+    site: Name = "site"
+    edge_id: Name = "edge-1"
+    broker: str = "mqtt://127.0.0.1:1883"
+    period_s: float = Field(1.0, ge=0.02, le=3600)
+    http: Address | None = None
+    store: Path | None = None
+    store_max_mb: float = Field(100.0, gt=0)
+    links: tuple[LinkConfig, ...] = Field(min_length=1)
+    devices: tuple[SiteDevice, ...] = ()
+    meters: tuple[SiteMeter, ...] = ()
+
+    @model_validator(mode="after")
+    def _parts_fit_together(self) -> Self:
+        problems = list(self._problems())
+        if problems:
+            raise ConfigError(problems)
+        return self
+
+    def _problems(self) -> Iterator[ConfigProblem]:
+        if not self.devices and not self.meters:
+            yield ConfigProblem("devices", (), "expected at least one device or meter")
+        links = {link.name for link in self.links}
+        for what, names in (
+            ("links", [link.name for link in self.links]),
+            ("devices, meters", [unit.name for unit in (*self.devices, *self.meters)]),
+        ):
+            for name, times in Counter(names).items():
+                if times > 1:
+                    yield ConfigProblem(what, name, f"used {times} times, expected once")
+        places: dict[tuple[str, int], str] = {}
+        for kind, units in (("devices", self.devices), ("meters", self.meters)):
+            for i, unit in enumerate(units):
+                if unit.link not in links:
+                    expected = f"expected one of the links {', '.join(sorted(links))}"
+                    yield ConfigProblem(f"{kind}[{i}].link", unit.link, expected)
+                other = places.setdefault((unit.link, unit.unit), unit.name)
+                if other != unit.name:
+                    where = f"{kind}[{i}].unit"
+                    yield ConfigProblem(where, unit.unit, f"that is {other} on link {unit.link}")
+        for i, device in enumerate(self.devices):
+            if device.candidate is not None and device.policy is None:
+                where = f"devices[{i}].candidate"
+                yield ConfigProblem(where, str(device.candidate), "needs a policy to shadow")
+
+
+def load_site(path: Path) -> SiteConfig:
+    """Read and check a site file; paths in it are relative to it.
+
+    Raises:
+        ConfigError: With every mistake found, those of its register maps among them.
+    """
+    raw = read_yaml(path)
+    try:
+        site = SiteConfig.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError(problems_of(error, str(path))) from error
+    here = path.resolve().parent
+    devices = tuple(
+        device.model_copy(
+            update={
+                key: None if value is None else here / value
+                for key, value in (
+                    ("map", device.map),
+                    ("policy", device.policy),
+                    ("candidate", device.candidate),
+                )
+            }
+        )
+        for device in site.devices
+    )
+    store = None if site.store is None else here / site.store
+    site = site.model_copy(update={"devices": devices, "store": store})
+    problems = [problem for device in devices for problem in _file_problems(device)]
+    if problems:
+        raise ConfigError(problems)
+    return site
+
+
+def _file_problems(device: SiteDevice) -> Iterator[ConfigProblem]:
+    if device.map is not None:
+        try:
+            load_map(device.map)
+        except ConfigError as error:
+            yield from error.problems
+    for path in (device.policy, device.candidate):
+        if path is not None and not path.is_file():
+            yield ConfigProblem(f"{device.name}.policy", str(path), "there is no such file")

@@ -1,0 +1,244 @@
+"""The voltage shield: the set-points nearest to a proposal that keep voltages in the band.
+
+A quadratic programme on linearised voltages. Where the band cannot be kept, it is left as little
+as possible (a soft limit with a high weight), so that there is always an answer. It comes before
+the envelope, which stays the last word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import osqp
+from scipy import sparse
+
+from heron.policy import PolicyCodec
+from heron.powergrid.envelope import DeviceLimits
+from heron.powergrid.networks import Grid
+from heron.powergrid.optimization.network import RadialNetwork
+from heron.powergrid.setups import SetupConfig
+
+FloatArray = npt.NDArray[np.float64]
+
+SLACK_WEIGHT = 1e5
+POLYGON_SIDES = 16
+TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class Present:
+    """What is measured now, one entry a device.
+
+    Attributes:
+        p_mw: Active power, positive = injects.
+        q_mvar: Reactive power.
+        v_low_pu: Lowest phase voltage at the terminals.
+        v_high_pu: Highest phase voltage.
+    """
+
+    p_mw: FloatArray
+    q_mvar: FloatArray
+    v_low_pu: FloatArray
+    v_high_pu: FloatArray
+
+
+class VoltageShield:
+    """Projects proposals of n devices onto the voltage band.
+
+    Args:
+        limits: Envelope of each device.
+        dv_dp: (n, n) change of each terminal's voltage per MW of each device.
+        dv_dq: (n, n) per Mvar.
+        band_pu: Voltage band.
+        margin_pu: How far inside the band to stay: for loads that move, single phases and
+            whatever else the linearisation does not know.
+        p_weight: Cost of moving active power, relative to reactive power.
+    """
+
+    def __init__(
+        self,
+        limits: Sequence[DeviceLimits],
+        dv_dp: FloatArray,
+        dv_dq: FloatArray,
+        band_pu: tuple[float, float],
+        *,
+        margin_pu: float = 0.003,
+        p_weight: float = 10.0,
+    ) -> None:
+        n = len(limits)
+        self._n = n
+        self._sensitivity = np.hstack([dv_dp, dv_dq])
+        self._band = (band_pu[0] + margin_pu, band_pu[1] - margin_pu)
+        self._weight = np.concatenate([np.full(n, p_weight), np.ones(n)])
+        self._low = np.array([x.p_min_mw for x in limits] + [x.q_min_mvar for x in limits])
+        self._high = np.array([x.p_max_mw for x in limits] + [x.q_max_mvar for x in limits])
+        circle, radius = _circles(limits)
+        self._radius = radius
+        eye = sparse.eye(2 * n)
+        slack = sparse.csc_matrix(-np.ones((n, 1)))
+        sense = sparse.csc_matrix(self._sensitivity)
+        self._matrix = sparse.bmat(
+            [
+                [eye, None],
+                [circle, None],
+                [sense, slack],
+                [sense, -slack],
+                [None, sparse.eye(1)],
+            ],
+            format="csc",
+        )
+        self._solver: Any = osqp.OSQP()
+        lower, upper = self._bounds(np.zeros(n), np.zeros(n), np.zeros(2 * n))
+        self._solver.setup(
+            P=sparse.diags(np.append(self._weight, SLACK_WEIGHT), format="csc"),
+            q=np.zeros(2 * n + 1),
+            A=self._matrix,
+            l=lower,
+            u=upper,
+            eps_abs=TOLERANCE,
+            eps_rel=TOLERANCE,
+            max_iter=20_000,
+            polishing=True,
+            verbose=False,
+        )
+
+    @classmethod
+    def for_microgrid(
+        cls, network: RadialNetwork, grid: Grid, config: SetupConfig, name: str, **kwargs: Any
+    ) -> Self:
+        """Return the shield of one microgrid's own devices."""
+        index = [k for k, d in enumerate(grid.devices) if d.area == name]
+        buses = network.device_bus[index]
+        dv_dp, dv_dq = network.sensitivity(buses, buses)
+        limits = [
+            config.device(grid.devices[k].device_id).device_state_config.limits for k in index
+        ]
+        return cls(limits, dv_dp, dv_dq, config.v_limits_pu, **kwargs)
+
+    def _bounds(
+        self, v_low: FloatArray, v_high: FloatArray, present: FloatArray
+    ) -> tuple[FloatArray, FloatArray]:
+        """Return the rows' limits: ranges, circles, upper and lower voltages, the slack."""
+        n = self._n
+        low, high = self._band
+        around = self._sensitivity @ present
+        no = np.full(len(self._radius), -np.inf)
+        lower = np.concatenate([self._low, no, np.full(n, -np.inf), low - v_low + around, [0.0]])
+        upper = np.concatenate(
+            [self._high, self._radius, high - v_high + around, np.full(n, np.inf), [np.inf]]
+        )
+        return lower, upper
+
+    def project(
+        self, p_mw: FloatArray, q_mvar: FloatArray, now: Present
+    ) -> tuple[FloatArray, FloatArray]:
+        """Return the nearest set-points that keep the voltages in the band.
+
+        Args:
+            p_mw: (n,) proposed active power.
+            q_mvar: (n,) proposed reactive power.
+            now: What is measured.
+
+        Returns:
+            The set-points; the proposal itself, within its limits, if the solver gives up.
+        """
+        asked = np.clip(np.concatenate([p_mw, q_mvar]), self._low, self._high)
+        if self._is_fine(asked, now):
+            return asked[: self._n], asked[self._n :]
+        present = np.concatenate([now.p_mw, now.q_mvar])
+        lower, upper = self._bounds(now.v_low_pu, now.v_high_pu, present)
+        self._solver.update(q=np.append(-self._weight * asked, 0.0), l=lower, u=upper)
+        result = self._solver.solve(raise_error=False)
+        solved = result.info.status_val in (1, 2) and np.isfinite(result.x).all()
+        best = np.clip(result.x[:-1], self._low, self._high) if solved else asked
+        return best[: self._n], best[self._n :]
+
+    def _is_fine(self, asked: FloatArray, now: Present) -> bool:
+        change = self._sensitivity @ (asked - np.concatenate([now.p_mw, now.q_mvar]))
+        low, high = self._band
+        inside = (now.v_low_pu + change >= low).all() and (now.v_high_pu + change <= high).all()
+        rows = self._matrix[2 * self._n : 2 * self._n + len(self._radius), :-1]
+        return bool(inside and (rows @ asked <= self._radius + TOLERANCE).all())
+
+
+def _circles(limits: Sequence[DeviceLimits]) -> tuple[Any, FloatArray]:
+    """Return rows and radii of polygons inside each device's circle of apparent power."""
+    n = len(limits)
+    rows, radii = [], []
+    angles = 2.0 * np.pi * np.arange(POLYGON_SIDES) / POLYGON_SIDES
+    for k, limit in enumerate(limits):
+        if limit.s_max_mva is None:
+            continue
+        for angle in angles:
+            row = np.zeros(2 * n)
+            row[k], row[n + k] = np.cos(angle), np.sin(angle)
+            rows.append(row)
+            radii.append(limit.s_max_mva * np.cos(np.pi / POLYGON_SIDES))
+    return sparse.csc_matrix(np.array(rows).reshape(-1, 2 * n)), np.array(radii)
+
+
+class ShieldedPolicy:
+    """Any policy with its proposals led through a shield; itself a policy of the same codec.
+
+    Args:
+        policy: Has ``act(obs) -> action`` (`heron.policy.OnnxPolicy`, the baselines, MPC).
+        codec: Of the coordinator.
+        shield: Of the coordinator's devices, in the codec's order.
+    """
+
+    def __init__(self, policy: Any, codec: PolicyCodec, shield: VoltageShield) -> None:
+        self._policy = policy
+        self._codec = codec
+        self._shield = shield
+        self._devices = list(dict.fromkeys(spec.agent for spec in codec.setpoints))
+        self._at: Mapping[tuple[str, str], int] = {
+            (spec.agent, spec.field): i
+            for i, spec in enumerate(codec.fields)
+            if spec.feature in ("ElectricalBasePh", "BusVoltages")
+        }
+        self._scale = np.array([spec.scale for spec in codec.fields])
+
+    @property
+    def codec(self) -> PolicyCodec:
+        """Its observation and action."""
+        return self._codec
+
+    def forward(self, observation: Any) -> npt.NDArray[np.float32]:
+        """Decide from an observation object or vector; the agents' name for `act`."""
+        vector = getattr(observation, "vector", None)
+        return self.act(observation if vector is None else vector())
+
+    def act(self, obs: npt.ArrayLike) -> npt.NDArray[np.float32]:
+        """Return the policy's action, moved as far as the shield asks."""
+        x = np.asarray(obs, dtype=np.float64) * self._scale
+        action = np.asarray(self._policy.act(obs), dtype=np.float64)
+        wanted = {
+            (spec.agent, spec.quantity): spec.decode(float(a))
+            for spec, a in zip(self._codec.setpoints, action, strict=True)
+        }
+        now = self._present(x)
+        p = np.array([wanted.get((d, "p_mw"), 0.0) for d in self._devices])
+        q = np.array([wanted.get((d, "q_mvar"), 0.0) for d in self._devices])
+        new_p, new_q = self._shield.project(p, q, now)
+        for i, spec in enumerate(self._codec.setpoints):
+            k = self._devices.index(spec.agent)
+            new, old = (new_p[k], p[k]) if spec.quantity == "p_mw" else (new_q[k], q[k])
+            if abs(new - old) > TOLERANCE:
+                action[i] = spec.encode(float(new))
+        return action.astype(np.float32)
+
+    def _present(self, x: FloatArray) -> Present:
+        """Read what is measured; the spread of the phases is that of the whole microgrid."""
+
+        def of(field: str) -> FloatArray:
+            return np.array([x[self._at[d, field]] for d in self._devices])
+
+        v = of("v_pu")
+        v_min = x[self._at[self._codec.agent_id, "v_min"]]
+        v_max = x[self._at[self._codec.agent_id, "v_max"]]
+        below, above = max(0.0, v.min() - v_min), max(0.0, v_max - v.max())
+        return Present(of("p_MW"), of("q_MVAr"), v - below, v + above)
