@@ -207,17 +207,12 @@ def main(argv: Sequence[str]) -> None:
     for row in result["engines"]:
         moves = f"  {row['tap_moves']:.1f} tap steps" if row.get("tap_moves") else ""
         print(f"{row['what']:55} {row['us']:9.1f} {row['ratio']:13.0f}{moves}")
-    print(
-        f"\n{'buses':>6} {'nodes':>6} {'us':>8} {'us/iteration':>13} {'ns/node':>8} {'build ms':>9}"
-    )
+    head = ("buses", "nodes", "us", "us/iteration", "ns/node", "build ms")
+    print("\n{:>6} {:>6} {:>8} {:>13} {:>8} {:>9}".format(*head))
     for row in result["growth"]:
-        print(
-            f"{row['buses']:6} {row['nodes']:6} {row['us']:8.1f} {row['us_per_iteration']:13.2f}"
-            f" {row['ns_per_node_and_iteration']:8.1f} {row['build_ms']:9.1f}"
-        )
-    print(
-        f"\nfirst engine and solve after import, compiled code cached: {result['first_call_s']:.2f} s"
-    )
+        print("{:6} {:6} {:8.1f} {:13.2f} {:8.1f} {:9.1f}".format(*row.values()))
+    first = result["first_call_s"]
+    print(f"\nfirst engine and solve after import, compiled code cached: {first:.2f} s")
 
 
 if __name__ == "__main__":

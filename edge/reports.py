@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time as wall_time
 from collections import Counter, deque
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from edge.decisions import CycleReport
@@ -87,11 +88,25 @@ def _quantile_ms(ordered: list[float], share: float) -> float | None:
     return round(1e3 * ordered[min(len(ordered) - 1, int(share * len(ordered)))], 3)
 
 
-class Reporter:
-    """Publishes telemetry, results and status of the devices of one edge process."""
+TelemetrySink = Callable[[Telemetry], Awaitable[None]]
+"""Sends telemetry, or keeps it for later."""
 
-    def __init__(self, bus: Bus, time: PlantTime, edge_id: str) -> None:
+
+class Reporter:
+    """Publishes telemetry, results and status of the devices of one edge process.
+
+    Args:
+        bus: Where it goes.
+        time: Clocks.
+        edge_id: Name of the process.
+        send: Takes the telemetry in the bus's place.
+    """
+
+    def __init__(
+        self, bus: Bus, time: PlantTime, edge_id: str, send: TelemetrySink | None = None
+    ) -> None:
         self._bus = bus
+        self._send = self._publish_telemetry if send is None else send
         self._time = time
         self._edge_id = edge_id
         self._sequence = 0
@@ -117,7 +132,10 @@ class Reporter:
             mode=None if mode is None else mode.value,
             sent_s=wall_time.time(),
         )
-        await self._bus.publish(TELEMETRY, message, agent=snapshot.device_id)
+        await self._send(message)
+
+    async def _publish_telemetry(self, message: Telemetry) -> None:
+        await self._bus.publish(TELEMETRY, message, agent=message.agent)
 
     async def result(self, report: CycleReport, step: int, busy_s: float) -> None:
         """Say what became of a decision; silent where nothing was decided."""

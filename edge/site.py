@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -43,13 +43,11 @@ class TlsConfig(_Frozen):
         ca: Certificates that the device's must descend from.
         cert: This edge's certificate; its role extension says what it may do.
         key: Its private key.
-        server_name: Name that the device's certificate must carry; None for the host.
     """
 
     ca: Path
     cert: Path
     key: Path
-    server_name: str | None = None
 
 
 class LinkConfig(_Frozen):
@@ -120,12 +118,13 @@ class SiteDevice(_Frozen):
     candidate: Path | None = None
     config: SerializeAsAny[DeviceConfig]
 
-    @field_validator("config", mode="before")
+    @field_validator("config", mode="wrap")
     @classmethod
-    def _by_type(cls, raw: Any, info: ValidationInfo) -> Any:
+    def _by_type(cls, raw: Any, handler: Any, info: ValidationInfo) -> DeviceConfig:
+        del handler
         model = device_config_class(str(info.data.get("type")))
-        if model is None or isinstance(raw, DeviceConfig):
-            return raw if model is not None else DeviceConfig.model_construct(bus="")
+        if model is None:  # the type is reported already
+            return DeviceConfig.model_construct(bus="")
         return model.model_validate({"bus": "", **raw} if isinstance(raw, dict) else raw)
 
     @field_validator("type")
@@ -186,15 +185,20 @@ class SiteConfig(_Frozen):
         if not self.devices and not self.meters:
             yield ConfigProblem("devices", (), "expected at least one device or meter")
         links = {link.name for link in self.links}
+        units_named = [d.name for d in self.devices] + [m.name for m in self.meters]
         for what, names in (
             ("links", [link.name for link in self.links]),
-            ("devices, meters", [unit.name for unit in (*self.devices, *self.meters)]),
+            ("devices, meters", units_named),
         ):
             for name, times in Counter(names).items():
                 if times > 1:
                     yield ConfigProblem(what, name, f"used {times} times, expected once")
         places: dict[tuple[str, int], str] = {}
-        for kind, units in (("devices", self.devices), ("meters", self.meters)):
+        kinds: tuple[tuple[str, Sequence[SiteDevice | SiteMeter]], ...] = (
+            ("devices", self.devices),
+            ("meters", self.meters),
+        )
+        for kind, units in kinds:
             for i, unit in enumerate(units):
                 if unit.link not in links:
                     expected = f"expected one of the links {', '.join(sorted(links))}"

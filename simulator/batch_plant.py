@@ -17,6 +17,7 @@ from heron.errors import PlantError, PowerFlowDiverged
 from heron.powergrid.networks import Grid, compose
 from heron.powergrid.setups import Setup
 from simulator.areas import AreaArrays, AreaMonitor
+from simulator.autonomous import AutonomousInverters
 from simulator.engines.batch import BatchEngine, BatchSolution, BatchState, make_batch_engine
 from simulator.fleet import BoolArray, Fleet, FleetAdvance, FloatArray, IntArray
 from simulator.physics import PhysicsState
@@ -113,6 +114,7 @@ class BatchPlant:
         self._engine = engine
         self._fleet = Fleet(setup, self.grid)
         self._areas = AreaMonitor(self.grid, engine.nodes, setup.config)
+        self._inverters = AutonomousInverters(setup.config)
         self._state = self._initial(np.zeros(n))
 
     @property
@@ -121,7 +123,7 @@ class BatchPlant:
         return self._state.measurements
 
     def reset(
-        self, start_s: FloatArray | float, rows: IntArray | BoolArray | None = None
+        self, start_s: npt.ArrayLike, rows: IntArray | BoolArray | None = None
     ) -> BatchMeasurements:
         """Start some or all scenarios anew; see `Plant.reset`.
 
@@ -157,11 +159,18 @@ class BatchPlant:
         old = self._state
         now_s = old.measurements.time_s
         row = self.setup.profiles.means_at(now_s, dt_s)
-        done = self._fleet.advance(
-            old.physics, p_set_mw, q_set_mvar, row=row, time_s=now_s[:, None], dt_s=dt_s
-        )
         scale = self._fleet.load_scale(row)
-        solution = self._engine.solve(scale, done.p_mw, done.q_mvar, old.grid, dt_s=dt_s)
+
+        def carry_out(now: tuple[FloatArray, FloatArray]) -> tuple[FleetAdvance, BatchSolution]:
+            done = self._fleet.advance(old.physics, *now, row=row, time_s=now_s[:, None], dt_s=dt_s)
+            return done, self._engine.solve(scale, done.p_mw, done.q_mvar, old.grid, dt_s=dt_s)
+
+        now = asked = (p_set_mw, q_set_mvar)
+        done, solution = carry_out(now)
+        for _ in range(self._inverters.rounds):
+            now = self._inverters.answer(solution.device_v_pu, asked, now)
+            done, solution = carry_out(now)
+        done = replace(done, reasons=done.reasons | self._inverters.reasons(asked, now))
         solved = solution.converged
         new = _State(
             done.states,
@@ -173,7 +182,7 @@ class BatchPlant:
                 scale,
                 step=old.measurements.step + solved,
                 time_s=np.where(solved, now_s + dt_s, now_s),
-                asked=(p_set_mw, q_set_mvar),
+                asked=asked,
             ),
         )
         self._state = new if solved.all() else _kept_where_failed(old, new)

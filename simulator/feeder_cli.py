@@ -23,10 +23,10 @@ from heron.powergrid.networks import (
     load_feeder,
 )
 
+from simulator.engines import available_engines
+
 if TYPE_CHECKING:
     from simulator.engines import Engine, Solution
-
-ENGINES = ("threephase", "balanced", "pandapower", "lightsim2grid")
 
 
 def run(argv: Sequence[str]) -> int:
@@ -72,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
         "name", help=f"{', '.join(available_feeders())}, a feeder's .json, or any setup"
     )
     parser.add_argument("--solve", action="store_true", help="solve its power flow")
-    parser.add_argument("--engine", default="threephase", choices=ENGINES)
+    parser.add_argument("--engine", default="threephase", choices=available_engines())
     parser.add_argument(
         "--taps",
         default="published",

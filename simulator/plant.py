@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from heron.powergrid.networks import Grid, compose
 from heron.powergrid.quantities import Clip, Measurements, Setpoint
 from heron.powergrid.setups import Setup
 from simulator.areas import AreaMonitor
+from simulator.autonomous import AutonomousInverters
 from simulator.engines import make_engine
 from simulator.engines.base import Engine, GridState, Injections, Solution
 from simulator.fleet import Fleet, FleetAdvance, FloatArray
@@ -70,6 +71,7 @@ class Plant:
         self.grid: Grid = engine.grid
         self._fleet = Fleet(setup, self.grid)
         self._areas = AreaMonitor(self.grid, engine.nodes, setup.config)
+        self._inverters = AutonomousInverters(setup.config)
         self._at = {name: k for k, name in enumerate(setup.config.device_ids)}
         self._state = self._initial(0.0)
 
@@ -124,18 +126,33 @@ class Plant:
         p_set = np.array([s.p_mw for s in values])
         q_set = np.array([s.q_mvar for s in values])
         row = self.setup.profiles.means(old.time_s, dt_s)
-        done = self._fleet.advance(old.physics, p_set, q_set, row=row, time_s=old.time_s, dt_s=dt_s)
         scale = self._fleet.load_scale(row)
         step = old.step + 1
+
+        def carry_out(now: tuple[FloatArray, FloatArray]) -> tuple[FleetAdvance, Solution]:
+            done = self._fleet.advance(old.physics, *now, row=row, time_s=old.time_s, dt_s=dt_s)
+            injections = Injections(scale, done.p_mw, done.q_mvar)
+            return done, self.engine.solve(injections, old.grid, dt_s=dt_s)
+
         try:
-            solution = self.engine.solve(
-                Injections(scale, done.p_mw, done.q_mvar), old.grid, dt_s=dt_s
-            )
+            now = wanted = (p_set, q_set)
+            done, solution = carry_out(now)
+            for _ in range(self._inverters.rounds):
+                now = self._inverters.answer(solution.device_v_pu, wanted, now)
+                done, solution = carry_out(now)
         except PowerFlowDiverged as error:
             raise PowerFlowDiverged(error.cause, step=step) from error
+        reasons = done.reasons | self._inverters.reasons(wanted, now)
         time_s = old.time_s + dt_s
         self._state = self._read(
-            done, solution, step=step, time_s=time_s, dt_s=dt_s, asked=asked, row=row, scale=scale
+            replace(done, reasons=reasons),
+            solution,
+            step=step,
+            time_s=time_s,
+            dt_s=dt_s,
+            asked=asked,
+            row=row,
+            scale=scale,
         )
         return self._state.measurements
 

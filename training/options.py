@@ -37,7 +37,8 @@ class TrainOptions(BaseModel):
         clip: PPO's clip.
         entropy: Weight of the entropy.
         reward_scale: Rewards are divided by it for learning.
-        idle_baseline: Subtract what doing nothing would earn at that instant of the year.
+        idle_baseline: Subtract what doing nothing would earn at that instant of the year; only
+            with batched sampling.
         seed: Seed of everything.
         penalty: Overrides the setup's penalty.
         share_reward: Overrides the setup's sharing.
@@ -64,21 +65,21 @@ class TrainOptions(BaseModel):
     iterations: int = Field(200, ge=1)
     max_seconds: float = Field(0.0, ge=0)
     num_workers: int = Field(0, ge=0)
-    num_envs_per_worker: int = Field(4, ge=1)
-    batched: bool = False
+    num_envs_per_worker: int = Field(32, ge=1)
+    batched: bool = True
     train_batch_size: int = Field(3072, ge=8)
     minibatch_size: int = Field(1024, ge=8)
     epochs: int = Field(6, ge=1)
     lr: float = Field(5e-4, gt=0)
     lr_end: float = Field(1e-5, ge=0)
-    gamma: float = Field(0.97, ge=0, le=1)
-    lambda_: float = Field(0.9, ge=0, le=1)
-    hidden: tuple[int, ...] = (64, 64)
+    gamma: float = Field(0.99, ge=0, le=1)
+    lambda_: float = Field(0.6, ge=0, le=1)
+    hidden: tuple[int, ...] = (128, 128)
     std: float = Field(0.37, gt=0)
     clip: float = Field(0.2, gt=0)
     entropy: float = Field(0.0, ge=0)
-    reward_scale: float = Field(5.0, gt=0)
-    idle_baseline: bool = False
+    reward_scale: float = Field(20.0, gt=0)
+    idle_baseline: bool = True
     seed: int = Field(0, ge=0)
     penalty: float | None = Field(None, ge=0)
     share_reward: bool | None = None
@@ -104,8 +105,6 @@ class TrainOptions(BaseModel):
                 f"protocol {self.protocol!r}: policies command set-points; the other protocols "
                 "run in the environments of the examples"
             )
-        if self.idle_baseline and not self.batched:
-            raise ValueError("idle_baseline needs batched sampling")
         if not self.hidden or min(self.hidden) < 1:
             raise ValueError(f"hidden {self.hidden!r}: at least one layer of at least one unit")
         return self

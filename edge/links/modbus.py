@@ -134,14 +134,15 @@ class ModbusDeviceLink(ModbusMeterLink):
         # Both sides of a comparison went through the same registers: half a step is rounding.
         self._p_within_mw = 0.5 * table.resolution("p_set")
         self._q_within_mvar = 0.5 * table.resolution("q_set")
-        if not read_only:
+        self._audited = not read_only and bool(table.controls)
+        if self._audited:
             self._blocks = (*self._blocks, *table.controls)
 
     async def read(self) -> Snapshot:
         """Read every point, and the set-point that the device holds."""
         words = await read_words(self._connection, self._device_id, self._unit, self._blocks)
         points = dict(self._der.decode_reading(words))
-        if not self._read_only:
+        if self._audited:
             self._held = held = self._der.decode_setpoint(words)
             if held is not None:
                 points |= {P_SET: held.p_mw, Q_SET: held.q_mvar}
@@ -166,9 +167,12 @@ class ModbusDeviceLink(ModbusMeterLink):
             await self._connection.write(
                 self._device_id, self._unit, write.address, write.words, write.space
             )
+        self._refreshed_s = sent_s
+        if not self._audited:
+            self._held = wanted
+            return WriteResult(WriteStatus.WRITTEN, wanted)
         words = await read_words(self._connection, self._device_id, self._unit, self._der.controls)
         self._held = self._der.decode_setpoint(words)
-        self._refreshed_s = sent_s
         same = self._same(self._held, wanted)
         status = WriteStatus.WRITTEN if same else WriteStatus.READ_BACK_DIFFERS
         return WriteResult(status, wanted, self._held)

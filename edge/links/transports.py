@@ -6,8 +6,9 @@ import ssl
 from collections.abc import Callable
 
 from pymodbus import FramerType
-from pymodbus.client import AsyncModbusSerialClient, AsyncModbusTcpClient, AsyncModbusTlsClient
+from pymodbus.client import AsyncModbusSerialClient, AsyncModbusTcpClient
 from pymodbus.client.base import ModbusBaseClient
+from pymodbus.transport import CommParams, CommType
 
 from edge.links.connection import ClientFactory
 from edge.site import LinkConfig, TlsConfig
@@ -36,6 +37,33 @@ def tcp_client(
     return make
 
 
+class _TlsClient(AsyncModbusTcpClient):
+    """Modbus/TCP frames, header and all, inside TLS, as the specification has them.
+
+    pymodbus's own TLS client leaves the header out, and takes one TLS record as one frame.
+
+    Source: MODBUS/TCP Security Protocol Specification, v21, section 6.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        context: ssl.SSLContext,
+        timeout_s: float,
+        changed: Callable[[bool], None],
+    ) -> None:
+        self.comm_params = CommParams(
+            comm_type=CommType.TLS,
+            host=host,
+            port=port,
+            sslctx=context,
+            reconnect_delay=0,
+            timeout_connect=timeout_s,
+        )
+        super().__init__(host, port=port, retries=0, trace_connect=changed)
+
+
 def tls_client(host: str, port: int, timeout_s: float, tls: TlsConfig) -> ClientFactory:
     """Return a factory of clients of Modbus/TCP Security: mutual TLS, 1.2 or newer.
 
@@ -52,16 +80,7 @@ def tls_client(host: str, port: int, timeout_s: float, tls: TlsConfig) -> Client
         raise ConfigError([ConfigProblem("tls", where, f"cannot be used: {error}")]) from error
 
     def make(changed: Callable[[bool], None]) -> ModbusBaseClient:
-        return AsyncModbusTlsClient(
-            tls.server_name or host,
-            port=port,
-            sslctx=context,
-            framer=FramerType.TLS,
-            timeout=timeout_s + LATER_S,
-            retries=0,
-            reconnect_delay=0,
-            trace_connect=changed,
-        )
+        return _TlsClient(host, port, context, timeout_s + LATER_S, changed)
 
     return make
 

@@ -35,6 +35,9 @@ MEMORY_EVERY_S = 1.0
 GRACE_S = 3.0
 """Wall seconds between a process' end and the message that explains it."""
 
+FREE_PERIOD_S = 0.1
+"""Wall seconds between two cycles of a device, and two steps of the plant, without lock-step."""
+
 SIMULATE, CONTROLLER, EDGE, BROKER, UP = "simulate", "controller", "edge", "broker", "up"
 
 
@@ -48,6 +51,7 @@ class LoopPlan:
         folder: Takes the logs and the edge's report.
         steps: Steps to run; None: until stopped.
         min_step_s: Wall seconds that a step takes at least; 0 for as fast as it goes.
+        free_rate: Plant seconds a wall second without lock-step; None: lock-step.
         start: Plant time at the start, as `heron simulate` takes it.
         port: Modbus port; None takes a free one.
         broker: URL; None starts the embedded one.
@@ -59,6 +63,7 @@ class LoopPlan:
     folder: Path
     steps: int | None = None
     min_step_s: float = 0.0
+    free_rate: float | None = None
     seed: int = 0
     start: str = "auto"
     policy: str | None = None
@@ -240,13 +245,9 @@ class LoopRunner:
         common = ["--setup", plan.setup, "--broker", url, "--site", plan.site]
         simulate = [
             *("simulate", *common, "--host", LOOPBACK, "--port", str(port)),
-            *("--pace", "lockstep", "--wait-for", EDGE, "--verbose"),
-            *("--seed", str(plan.seed), "--start", plan.start),
+            *("--seed", str(plan.seed), "--start", plan.start, "--verbose"),
+            *_pacing(plan),
         ]
-        if plan.steps is not None:
-            simulate += ["--steps", str(plan.steps)]
-        if plan.min_step_s > 0:
-            simulate += ["--min-step-s", str(plan.min_step_s)]
         controller = ["controller", *common]
         if plan.policy is not None:
             controller += ["--policy", plan.policy]
@@ -254,6 +255,8 @@ class LoopRunner:
             *("edge", *common, "--modbus", f"{LOOPBACK}:{port}", "--edge-id", EDGE),
             *("--report", str(self._edge_report_path)),
         ]
+        if plan.free_rate is not None:
+            edge += ["--pace", f"x{plan.free_rate:g}", "--period", str(FREE_PERIOD_S)]
         return [
             [
                 _Command(SIMULATE, simulate, "simulator"),
@@ -303,6 +306,23 @@ class LoopRunner:
             self._result.edges[EDGE] = json.loads(text)
         except json.JSONDecodeError as error:
             logger.warning("edge_report_unreadable reason=%s", error)
+
+
+def _pacing(plan: LoopPlan) -> list[str]:
+    """Return the simulator's options of time: lock-step, or on its own."""
+    steps_a_step = 1
+    if plan.free_rate is None:
+        options = ["--pace", "lockstep", "--wait-for", EDGE]
+        if plan.min_step_s > 0:
+            options += ["--min-step-s", str(plan.min_step_s)]
+    else:
+        # The plant moves about as often as the devices are read, in whole parts of a step.
+        steps_a_step = max(1, round(plan.step_s / (plan.free_rate * FREE_PERIOD_S)))
+        plant_dt_s = plan.step_s / steps_a_step
+        options = ["--pace", f"x{plan.free_rate:g}", "--plant-dt", f"{plant_dt_s:.9g}"]
+    if plan.steps is not None:
+        options += ["--steps", str(plan.steps * steps_a_step)]
+    return options
 
 
 async def _broker_must_live(broker: EmbeddedBroker) -> None:

@@ -35,6 +35,7 @@ SUMMARIES = {
     "train": "train policies",
     "evaluate": "compare policies on test days",
     "export": "write a trained policy as .onnx",
+    "gap": "measure what timing costs: synchronous, event-driven, deployed",
 }
 
 EXIT_ERROR = 1

@@ -46,6 +46,7 @@ def run(argv: Sequence[str]) -> int:
         folder=folder,
         steps=options.steps,
         min_step_s=_min_step_s(options.pace, setup.config.step_s),
+        free_rate=_free_rate(options.pace) if options.free else None,
         seed=options.seed,
         start=options.start,
         policy="none" if options.no_policy else options.policy,
@@ -153,6 +154,17 @@ def _min_step_s(pace: str, step_s: float) -> float:
     return step_s / (1.0 if pace == "real" else float(pace[1:]))
 
 
+def _free_rate(pace: str) -> float:
+    """Return the plant seconds a wall second when nobody waits for anybody.
+
+    Raises:
+        ConfigError: ``max`` has no rate.
+    """
+    if pace == "max":
+        raise ConfigError([ConfigProblem("--pace", pace, "real or xK together with --free")])
+    return 1.0 if pace == "real" else float(pace[1:])
+
+
 def _new_folder(parent: Path) -> Path:
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     for suffix in ("", *(f"-{n}" for n in range(2, 100))):
@@ -212,6 +224,11 @@ def _parser() -> argparse.ArgumentParser:
         default=DEFAULT_PACE,
         help="real, xK or max: plant seconds a wall second; every step waits for all agents "
         "(default %(default)s: a 15-minute step a second)",
+    )
+    add(
+        "--free",
+        action="store_true",
+        help="nobody waits: the plant runs at its pace, and agents in their own time",
     )
     add("--policy", metavar="P", help="policy file or directory, none, or rule")
     add("--no-policy", action="store_true", help="the same as --policy none")

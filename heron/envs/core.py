@@ -65,10 +65,13 @@ class HeronEnvCore(EventDriven):
             raise ConfigError(problems)
         self._registered[agent.agent_id] = agent
         for member in agent.family():
+            new = member.agent_id not in self._known
             member.env_id = self.env_id
             self._known[member.agent_id] = member
             if self.proxy is not None:
                 self.proxy.register(member)
+            if new and self._scheduler is not None:
+                self._start_ticking(member, self._scheduler)
 
     def get_heron_agent(self, agent_id: str) -> Agent | None:
         """Return an agent at any level, or None."""
@@ -94,10 +97,16 @@ class HeronEnvCore(EventDriven):
     # --- one instant --------------------------------------------------------------------
 
     def reset_agents(self, seed: int | None = None) -> None:
-        """Reset all agents; each takes its own stream from the seed."""
+        """Reset all agents, and forget messages and the proxy's history.
+
+        Args:
+            seed: Each agent takes its own stream of jitter from it.
+        """
         for agent in self._known.values():
             if self._known.get(agent.upstream_id or "") is None:
                 agent.reset(seed)
+        if self.proxy is not None:
+            self.proxy.clear()
         if self.message_broker is not None and not self.centralized:
             self.message_broker.clear_environment(self.env_id)
 

@@ -6,7 +6,7 @@ charge does not depend on how often anyone looks or acts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,10 @@ from heron.agents.base import Agent
 from heron.agents.hierarchical import HierarchicalAgent
 from heron.agents.proxy import ProxyAgent
 from heron.core.observation import Observation
+from heron.envs.instant import carry
 from heron.envs.occurrences import Occurrences
 from heron.errors import ConfigError, ConfigProblem
+from heron.messaging.base import Broker, MessageType
 from heron.scheduling.events import SEND_PRIORITY, Event, EventType
 from heron.scheduling.scheduler import EventScheduler
 
@@ -35,11 +37,15 @@ class EventDriven(Occurrences):
     """
 
     _known: dict[str, Agent]
+    env_id: str
+    centralized: bool
+    message_broker: Broker | None
     proxy: ProxyAgent | None
 
     def __init__(self) -> None:
         super().__init__()
         self.event_driven = False
+        self._time_s = 0.0
         self._plant_time_s = self._start_time_s = 0.0
         self._global_state_fn: GlobalStateFn | None = None
         self._on_action_effect: OnActionEffect | None = None
@@ -48,8 +54,12 @@ class EventDriven(Occurrences):
 
     @property
     def time_s(self) -> float:
-        """Plant seconds; an environment with its own clock may override it."""
-        return 0.0 if self._scheduler is None else self._scheduler.current_time
+        """Plant seconds: the scheduler's in event-driven time, else what was last set."""
+        return self._time_s if self._scheduler is None else self._scheduler.current_time
+
+    @time_s.setter
+    def time_s(self, time_s: float) -> None:
+        self._time_s = time_s
 
     def setup_event_driven(
         self,
@@ -83,11 +93,11 @@ class EventDriven(Occurrences):
         for agent in self._known.values():
             if seed is not None:
                 agent.tick_config = agent.tick_config.for_agent(agent.agent_id, seed)
-            agent.time_s = start_time
-            scheduler.register_agent(agent.agent_id, agent.tick_config, level=agent.level)
-        for agent in self._known.values():
-            if isinstance(agent, HierarchicalAgent):
-                agent.listen()
+            self._start_ticking(agent, scheduler)
+        if self.proxy is not None:
+            self.proxy.clear()
+            for agent in self._known.values():
+                self.proxy.store(agent.state, start_time)
         if env_update_interval is not None:
             first = Event(start_time + env_update_interval, EventType.ENV_UPDATE, payload=1)
             scheduler.schedule(first)
@@ -95,6 +105,12 @@ class EventDriven(Occurrences):
             self._global_state_fn, self._on_action_effect, self._on_env_update
         )
         return scheduler
+
+    def _start_ticking(self, agent: Agent, scheduler: EventScheduler) -> None:
+        agent.time_s = scheduler.current_time
+        scheduler.register_agent(agent.agent_id, agent.tick_config, level=agent.level)
+        if isinstance(agent, HierarchicalAgent):
+            agent.listen()
 
     def setup_default_handlers(
         self,
@@ -122,6 +138,16 @@ class EventDriven(Occurrences):
         scheduler.set_handler(EventType.ACTION_EFFECT, self._handle_effect)
         scheduler.set_handler(EventType.ENV_UPDATE, self._handle_env_update)
         scheduler.set_handler(EventType.CUSTOM, self._handle_custom)
+
+    def stop_event_driven(self) -> None:
+        """Return to synchronous steps at the present plant time; what was planned is dropped."""
+        self._time_s = self.time_s
+        self.event_driven = False
+        self._scheduler = None
+        for agent in self._known.values():
+            agent.pending_action = None
+            if self.centralized and isinstance(agent, HierarchicalAgent):
+                agent.watch()
 
     def submit_actions(self, actions: Mapping[str, ArrayLike]) -> None:
         """Give agents the actions that they take at their next ticks, until others are given.
@@ -191,8 +217,16 @@ class EventDriven(Occurrences):
     def _handle_message(self, event: Event, scheduler: EventScheduler) -> None:
         recipient = self._known.get(event.agent_id)
         if recipient is not None:
-            kind, sender, content = event.payload
-            recipient.on_message(kind, sender, content, scheduler)
+            for kind, sender, content in self._carried(event):
+                recipient.on_message(kind, sender, content, scheduler)
+
+    def _carried(self, event: Event) -> Iterable[tuple[MessageType, str, Any]]:
+        """Return what arrives; a distributed environment lets the broker carry it."""
+        if self.centralized or self.message_broker is None:
+            return (event.payload,)
+        return carry(
+            self.message_broker, self.env_id, event.agent_id, event.payload, event.timestamp
+        )
 
     def _handle_effect(self, event: Event, scheduler: EventScheduler) -> None:
         agent = self._known[event.agent_id]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from heron.agents.base import Agent
 from heron.messaging.base import Broker, Message, MessageType, agent_channel
+
+_CONTENT = "content"
 
 
 class Instant:
@@ -61,17 +63,31 @@ class BrokerInstant(Instant):
         self, recipient_id: str, message: Any, delay: float = 0.0
     ) -> None:
         """Send a message and let its recipient take what has arrived."""
-        kind, sender, content = message
-        channel = agent_channel(recipient_id)
-        self._broker.publish(
-            channel,
-            Message(
-                self._env_id, sender, recipient_id, kind, {"content": content}, self.current_time
-            ),
-        )
         recipient = self._agents.get(recipient_id)
-        if recipient is None:
-            return
-        for got in self._broker.consume(channel, recipient_id, self._env_id):
-            if got.message_type is not MessageType.CUSTOM:
-                recipient.on_message(got.message_type, got.sender_id, got.payload["content"], self)
+        time_s = self.current_time
+        for kind, sender, content in carry(
+            self._broker, self._env_id, recipient_id, message, time_s
+        ):
+            if recipient is not None:
+                recipient.on_message(kind, sender, content, self)
+
+
+def carry(
+    broker: Broker, env_id: str, recipient_id: str, message: Any, time_s: float
+) -> Iterator[tuple[MessageType, str, Any]]:
+    """Send a message over a broker and yield what has arrived for its recipient by then.
+
+    Args:
+        broker: Which carries it.
+        env_id: Environment of both agents.
+        recipient_id: To whom.
+        message: Kind, sender and content, as agents hand them to their scheduler.
+        time_s: Plant time of the sending.
+    """
+    kind, sender, content = message
+    channel = agent_channel(recipient_id)
+    sent = Message(env_id, sender, recipient_id, kind, {_CONTENT: content}, time_s)
+    broker.publish(channel, sent)
+    for got in broker.consume(channel, recipient_id, env_id):
+        if _CONTENT in got.payload:
+            yield got.message_type, got.sender_id, got.payload[_CONTENT]

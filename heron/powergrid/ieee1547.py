@@ -194,7 +194,5 @@ def autonomous_setpoint(
     volt_watt_curve: VoltWattCurve | None = VOLT_WATT_B,
 ) -> Setpoint:
     """Return what one inverter does by itself at a voltage; see `autonomous_power`."""
-    p, q = autonomous_power(
-        InverterLimits.of(config), v_pu, p_mw, volt_var_curve, volt_watt_curve
-    )
+    p, q = autonomous_power(InverterLimits.of(config), v_pu, p_mw, volt_var_curve, volt_watt_curve)
     return Setpoint(float(p[0]), float(q[0]))

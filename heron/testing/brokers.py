@@ -92,8 +92,7 @@ class Cable:
         if self._server is not None:
             self._server.close()
         self.cut()
-        for pump in list(self._pumps):
-            pump.cancel()
+        # Ended by the cut, not by cancelling: asyncio complains of a cancelled handler.
         await asyncio.gather(*self._pumps, return_exceptions=True)
 
     def cut(self) -> None:

@@ -18,6 +18,7 @@ from heron.powergrid.networks import Grid
 FloatArray = npt.NDArray[np.float64]
 ComplexArray = npt.NDArray[np.complex128]
 IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,47 @@ class GridState:
     v: ComplexArray
     capacitors: IntArray = field(default_factory=lambda: np.empty(0, np.int64))
     waited_s: FloatArray = field(default_factory=lambda: np.empty(0))
+
+
+@dataclass(frozen=True, slots=True)
+class BatchState:
+    """The states of N scenarios; see `GridState`.
+
+    Attributes:
+        taps: (N, n_regulators) positions.
+        v: (N, n_slots) voltages in the engine's own order; NaN for a flat start.
+        capacitors: (N, n_capacitors) 1 = switched in.
+        waited_s: (N, n_controls) how long each control has been out of its band.
+    """
+
+    taps: IntArray
+    v: ComplexArray
+    capacitors: IntArray
+    waited_s: FloatArray
+
+    def __getitem__(self, rows: slice | IntArray | BoolArray) -> BatchState:
+        """Return some of the scenarios."""
+        return BatchState(self.taps[rows], self.v[rows], self.capacitors[rows], self.waited_s[rows])
+
+    def single(self, scenario: int) -> GridState:
+        """Return the state of one scenario."""
+        return GridState(
+            self.taps[scenario].copy(),
+            self.v[scenario].copy(),
+            self.capacitors[scenario].copy(),
+            self.waited_s[scenario].copy(),
+        )
+
+    def replaced(self, rows: IntArray | BoolArray, other: BatchState) -> BatchState:
+        """Return a copy in which ``rows`` are those of ``other``, which has as many."""
+        copy = BatchState(
+            self.taps.copy(), self.v.copy(), self.capacitors.copy(), self.waited_s.copy()
+        )
+        copy.taps[rows] = other.taps
+        copy.v[rows] = other.v
+        copy.capacitors[rows] = other.capacitors
+        copy.waited_s[rows] = other.waited_s
+        return copy
 
 
 @dataclass(frozen=True, slots=True)

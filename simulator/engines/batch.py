@@ -10,58 +10,21 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from heron.errors import ConfigError, ConfigProblem, PowerFlowDiverged
 from heron.powergrid.networks import Grid
 from simulator.engines import kernels
 from simulator.engines.arrays import Case
-from simulator.engines.base import ComplexArray, FloatArray, GridState, IntArray
+from simulator.engines.base import (
+    BatchState,
+    BoolArray,
+    ComplexArray,
+    FloatArray,
+    GridState,
+    IntArray,
+)
 from simulator.engines.fixed_point import BalancedEngine, FixedPointEngine, ThreePhaseEngine
 from simulator.engines.inputs import MAX_PASSES
-
-BoolArray = npt.NDArray[np.bool_]
-
-
-@dataclass(frozen=True, slots=True)
-class BatchState:
-    """The states of N scenarios; see `simulator.engines.base.GridState`.
-
-    Attributes:
-        taps: (N, n_regulators) positions.
-        v: (N, n_slots) voltages in the engine's own order; NaN for a flat start.
-        capacitors: (N, n_capacitors) 1 = switched in.
-        waited_s: (N, n_controls) how long each control has been out of its band.
-    """
-
-    taps: IntArray
-    v: ComplexArray
-    capacitors: IntArray
-    waited_s: FloatArray
-
-    def __getitem__(self, rows: slice | IntArray | BoolArray) -> BatchState:
-        """Return some of the scenarios."""
-        return BatchState(self.taps[rows], self.v[rows], self.capacitors[rows], self.waited_s[rows])
-
-    def single(self, scenario: int) -> GridState:
-        """Return the state of one scenario."""
-        return GridState(
-            self.taps[scenario].copy(),
-            self.v[scenario].copy(),
-            self.capacitors[scenario].copy(),
-            self.waited_s[scenario].copy(),
-        )
-
-    def replaced(self, rows: IntArray | BoolArray, other: BatchState) -> BatchState:
-        """Return a copy in which ``rows`` are those of ``other``, which has as many."""
-        copy = BatchState(
-            self.taps.copy(), self.v.copy(), self.capacitors.copy(), self.waited_s.copy()
-        )
-        copy.taps[rows] = other.taps
-        copy.v[rows] = other.v
-        copy.capacitors[rows] = other.capacitors
-        copy.waited_s[rows] = other.waited_s
-        return copy
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,15 +112,15 @@ class BatchEngine:
         if engine.dead:
             raise PowerFlowDiverged(f"no supply for {engine.dead}")
         n = len(state.taps)
-        shapes = (load_scale.shape, p_mw.shape, q_mvar.shape)
-        devices = (n, len(self.grid.devices))
-        if shapes != ((n, len(self.grid.loads)), devices, devices):
-            raise ValueError(f"shapes {shapes} do not fit {n} scenarios of {self.grid.name}")
+        load_scale = np.ascontiguousarray(load_scale, np.float64)
+        p_mw = np.ascontiguousarray(p_mw, np.float64)
+        q_mvar = np.ascontiguousarray(q_mvar, np.float64)
+        engine.check_shapes((load_scale, p_mw, q_mvar), state)
         before = engine.positions(state.taps)
         cases = Case(
-            np.ascontiguousarray(load_scale, np.float64),
-            np.ascontiguousarray(p_mw, np.float64),
-            np.ascontiguousarray(q_mvar, np.float64),
+            load_scale,
+            p_mw,
+            q_mvar,
             before.copy(),
             state.capacitors.copy(),
             state.waited_s.copy(),

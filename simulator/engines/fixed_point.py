@@ -12,18 +12,23 @@ from heron.powergrid.networks import Grid
 from simulator.engines import kernels
 from simulator.engines.arrays import Case
 from simulator.engines.assembly import assemble
-from simulator.engines.base import GridState, Injections, IntArray, Solution
+from simulator.engines.base import (
+    BatchState,
+    FloatArray,
+    GridState,
+    Injections,
+    IntArray,
+    Solution,
+)
 from simulator.engines.inputs import BEYOND, MAX_PASSES, input_fault
 from simulator.engines.nodal import NodalModel, threephase_model
-from simulator.engines.positive_sequence import (
-    balanced_model,
-    bank_positions,
-    banks_of,
-    member_taps,
-)
+from simulator.engines.positive_sequence import BankTaps, balanced_model, banks_of
 
 DEFAULT_TOLERANCE_PU = 1e-8
 """Largest change of any voltage in the last iteration. It shrinks about tenfold in each."""
+
+
+_INPUTS = ("load_scale", "p_mw", "q_mvar", "taps", "v", "capacitors", "waited_s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,11 +133,16 @@ class FixedPointEngine:
         if self.dead:
             raise PowerFlowDiverged(f"no supply for {self.dead}")
         start = state if len(state.v) else self.filled(state)
+        # compiled code neither checks lengths nor converts: what does not fit must not get there
+        load_scale = np.ascontiguousarray(injections.load_scale, np.float64)
+        p_mw = np.ascontiguousarray(injections.p_mw, np.float64)
+        q_mvar = np.ascontiguousarray(injections.q_mvar, np.float64)
+        self.check_shapes((load_scale, p_mw, q_mvar), start)
         before = self.positions(start.taps)
         case = Case(
-            injections.load_scale,
-            injections.p_mw,
-            injections.q_mvar,
+            load_scale,
+            p_mw,
+            q_mvar,
             before.copy(),
             start.capacitors.copy(),
             start.waited_s.copy(),
@@ -168,6 +178,33 @@ class FixedPointEngine:
             capacitor_switchings=int(out[1]),
         )
 
+    def check_shapes(
+        self, injections: tuple[FloatArray, ...], state: GridState | BatchState
+    ) -> None:
+        """Refuse arrays whose last axis does not fit this grid, such as another engine's state.
+
+        Raises:
+            ValueError: Something does not fit.
+        """
+        first = self._initial
+        given = (*injections, state.taps, state.v, state.capacitors, state.waited_s)
+        n_devices = len(self._grid.devices)
+        wanted = (
+            len(self._grid.loads),
+            n_devices,
+            n_devices,
+            len(first.taps),
+            len(first.v),
+            len(first.capacitors),
+            len(first.waited_s),
+        )
+        for name, array, n in zip(_INPUTS, given, wanted, strict=True):
+            if array.shape[-1] != n or array.shape[:-1] != state.taps.shape[:-1]:
+                raise ValueError(
+                    f"{name} has the shape {array.shape}; {self._grid.name} on {self._name}"
+                    f" takes {(*state.taps.shape[:-1], n)}"
+                )
+
     def positions(self, taps: IntArray) -> IntArray:
         """Return what the model's regulators stand at, from (..., n_regulators) taps."""
         return taps
@@ -188,13 +225,13 @@ class BalancedEngine(FixedPointEngine):
     """The fixed point on the positive sequence: one node a bus, one position a bank."""
 
     def __init__(self, grid: Grid, tolerance_pu: float = DEFAULT_TOLERANCE_PU) -> None:
-        self._banks = banks_of(grid)
+        self._bank_taps = BankTaps(banks_of(grid))
         super().__init__("balanced", grid, balanced_model(grid), tolerance_pu)
 
     def positions(self, taps: IntArray) -> IntArray:
         """Return the positions of the banks, from (..., n_regulators) taps."""
-        return bank_positions(self._banks, taps)
+        return self._bank_taps.positions(taps)
 
     def taps_after(self, taps: IntArray, before: IntArray, after: IntArray) -> IntArray:
         """Return the taps once the banks went from ``before`` to ``after``."""
-        return member_taps(self._banks, before, after, taps)
+        return self._bank_taps.taps(taps, before, after)

@@ -27,10 +27,9 @@ from simulator.engines.base import (
 from simulator.engines.inputs import BEYOND, MAX_PASSES, input_fault
 from simulator.engines.positive_sequence import (
     Bank,
-    bank_positions,
+    BankTaps,
     banks_of,
     line_impedance,
-    member_taps,
     source_voltage,
     voltage_ratio,
 )
@@ -163,6 +162,7 @@ class PandapowerEngine:
         self._grid = grid
         self._net = pandapower_net(grid)
         self._banks = banks_of(grid)
+        self._bank_taps = BankTaps(self._banks)
         self._nodes = tuple((b.name, "1") for b in grid.buses)
         self._index = {b.name: k for k, b in enumerate(grid.buses)}
         self._base_p = self._net.load.p_mw.to_numpy().copy()
@@ -218,7 +218,7 @@ class PandapowerEngine:
         net.load["q_mvar"] = self._base_q * injections.load_scale
         net.sgen["p_mw"] = injections.p_mw
         net.sgen["q_mvar"] = injections.q_mvar
-        before = bank_positions(self._banks, state.taps)
+        before = self._bank_taps.positions(state.taps)
         positions = before.copy()
         v = state.v
         moves = 0
@@ -231,7 +231,7 @@ class PandapowerEngine:
             if moved == 0:
                 break
         return self._solution(
-            v, moves, member_taps(self._banks, before, positions, state.taps), injections
+            v, moves, self._bank_taps.taps(state.taps, before, positions), injections
         )
 
     def _run(self, positions: IntArray, v: ComplexArray) -> ComplexArray:

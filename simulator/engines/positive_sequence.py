@@ -80,28 +80,30 @@ def banks_of(grid: Grid) -> tuple[Bank, ...]:
     return tuple(result)
 
 
-def bank_positions(banks: Sequence[Bank], taps: IntArray) -> IntArray:
-    """Return each bank's position: the mean of its taps, to the nearest step.
+class BankTaps:
+    """Between the taps of all regulators and the positions of their banks.
 
-    Args:
-        banks: The banks.
-        taps: (..., n_regulators) positions.
+    Arrays are (..., n_regulators) and (..., n_banks).
     """
-    positions = np.empty((*taps.shape[:-1], len(banks)), np.int64)
-    for k, bank in enumerate(banks):
-        positions[..., k] = np.rint(taps[..., bank.members].mean(axis=-1))
-    return positions
 
+    def __init__(self, banks: Sequence[Bank]) -> None:
+        n = sum(len(b.members) for b in banks)
+        self._bank_of = np.zeros(n, np.int64)
+        self._share = np.zeros((n, len(banks)))
+        for k, bank in enumerate(banks):
+            self._bank_of[list(bank.members)] = k
+            self._share[list(bank.members), k] = 1.0 / len(bank.members)
 
-def member_taps(
-    banks: Sequence[Bank], before: IntArray, after: IntArray, taps: IntArray
-) -> IntArray:
-    """Return the taps of all regulators after their banks moved; arrays as (..., n)."""
-    result = taps.copy()
-    for k, bank in enumerate(banks):
-        moved = (before[..., k] != after[..., k])[..., None]
-        result[..., bank.members] = np.where(moved, after[..., k, None], taps[..., bank.members])
-    return result
+    def positions(self, taps: IntArray) -> IntArray:
+        """Return each bank's position: the mean of its taps, to the nearest step."""
+        return np.rint(taps @ self._share).astype(np.int64)
+
+    def taps(self, taps: IntArray, before: IntArray, after: IntArray) -> IntArray:
+        """Return the taps once the banks went from ``before`` to ``after``."""
+        if np.array_equal(before, after):
+            return taps.copy()
+        moved = (before != after)[..., self._bank_of]
+        return np.where(moved, after[..., self._bank_of], taps)
 
 
 def line_impedance(line: Line) -> tuple[complex, float]:

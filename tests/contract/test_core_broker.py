@@ -1,20 +1,31 @@
-"""The contract of every synchronous Broker.
+"""The contract of every synchronous Broker, for one object of it, in memory and over MQTT."""
 
-A transport joins by appending to `BROKERS` a factory that returns an open broker.
-"""
+from contextlib import AsyncExitStack
 
 import pytest
 
 from heron.errors import BrokerUnavailable
 from heron.messaging import BROADCAST, InMemoryBroker, Message, MessageType
+from heron.messaging.embedded import EmbeddedBroker
+from heron.messaging.mqtt_broker import MqttBroker
 
-BROKERS = {"in_memory": InMemoryBroker}
+
+async def in_memory(stack):
+    return stack.enter_context(InMemoryBroker())
+
+
+async def over_mqtt(stack):
+    server = await stack.enter_async_context(EmbeddedBroker())
+    return stack.enter_context(MqttBroker(server.url))
+
+
+BROKERS = {"in_memory": in_memory, "over_mqtt": over_mqtt}
 
 
 @pytest.fixture(params=list(BROKERS))
-def broker(request):
-    with BROKERS[request.param]() as broker:
-        yield broker
+async def broker(request):
+    async with AsyncExitStack() as stack:
+        yield await BROKERS[request.param](stack)
 
 
 def message(to="b", text="hello", env="env", **kwargs):

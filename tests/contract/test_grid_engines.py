@@ -243,6 +243,36 @@ def test_results_do_not_depend_on_what_was_solved_before(name: str, setup_grid: 
     np.testing.assert_array_equal(a.state.taps, b.state.taps)
 
 
+@pytest.mark.parametrize("name", FAST)
+def test_arrays_that_do_not_fit_are_refused(
+    name: str, setup_grid: Grid, engines: dict[str, Engine]
+) -> None:
+    engine = engines[name]
+    good = at_load(setup_grid, 0.5)
+    with pytest.raises(ValueError, match="load_scale has the shape"):
+        engine.solve(replace(good, load_scale=np.ones(3)), engine.initial_state())
+    with pytest.raises(ValueError, match="p_mw has the shape"):
+        engine.solve(replace(good, p_mw=np.zeros(0)), engine.initial_state())
+    other = engines["balanced" if name == "threephase" else "threephase"]
+    with pytest.raises(ValueError, match="v has the shape"):
+        engine.solve(good, other.solve(good, other.initial_state()).state)
+
+
+@pytest.mark.parametrize("name", FAST)
+def test_integers_and_strided_arrays_are_taken(
+    name: str, setup_grid: Grid, engines: dict[str, Engine]
+) -> None:
+    engine = engines[name]
+    n, n_devices = len(setup_grid.loads), len(setup_grid.devices)
+    plain = Injections(np.ones(n), np.zeros(n_devices), np.zeros(n_devices))
+    odd = Injections(
+        np.ones(2 * n)[::2], np.zeros(n_devices, np.int64), np.zeros(n_devices, np.float32)
+    )
+    a = engine.solve(plain, engine.initial_state())
+    b = engine.solve(odd, engine.initial_state())
+    np.testing.assert_array_equal(a.v_pu, b.v_pu)
+
+
 @pytest.fixture(params=FAST)
 def pair(request: pytest.FixtureRequest, setup_grid: Grid) -> tuple[Engine, BatchEngine]:
     return make_engine(request.param, setup_grid), make_batch_engine(request.param, setup_grid)
@@ -310,7 +340,7 @@ def test_batch_refuses_shapes_that_do_not_fit(
 ) -> None:
     _, batch = pair
     idle = np.zeros((2, len(setup_grid.devices)))
-    with pytest.raises(ValueError, match="do not fit 3 scenarios"):
+    with pytest.raises(ValueError, match=r"load_scale has the shape \(2, 83\)"):
         batch.solve(np.ones((2, len(setup_grid.loads))), idle, idle, batch.initial_state(3))
 
 

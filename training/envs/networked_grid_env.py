@@ -189,8 +189,8 @@ class NetworkedGridEnv(PettingZooParallelEnv):
 
         Args:
             seed: Seed of this and all following episodes; None goes on with the present one.
-            options: ``day``: day of the data year to start on; anything else is left alone,
-                as PettingZoo's conformance test wants.
+            options: ``day``: day of the data year to start on, or ``start_s``: the plant time;
+                anything else is left alone, as PettingZoo's conformance test wants.
 
         Raises:
             ConfigError: The day is not in the data.
@@ -204,7 +204,8 @@ class NetworkedGridEnv(PettingZooParallelEnv):
         self.agents = list(self.possible_agents)
         self.reset_agents(seed=seed)
         plant_seed = int(self._rng.integers(2**31))
-        measurements = self.net.reset(seed=plant_seed, start_s=day * DAY_S)
+        start_s = float((options or {}).get("start_s", day * DAY_S))
+        measurements = self.net.reset(seed=plant_seed, start_s=start_s)
         self._update_agents(self._seen(measurements))
         if self.event_mode is not None:
             self.event_mode.start(measurements.time_s, plant_seed)

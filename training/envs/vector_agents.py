@@ -48,13 +48,13 @@ def require_supported(setup: Setup) -> None:
             config = entry.device_state_config
             where = f"{microgrid.name}.{entry.name}"
             if not isinstance(config, _SUPPORTED):
-                expected = "a Generator, ESS, PV or WindTurbine; train without --batched"
+                expected = "a Generator, ESS, PV or WindTurbine; train with --no-batched"
                 problems.append(ConfigProblem(where, entry.type, expected))
             elif config.envelope_v_pu is not None or config.ramp_mw_per_min is not None:
-                expected = "no ramp limit and no envelope_v_pu; train without --batched"
+                expected = "no ramp limit and no envelope_v_pu; train with --no-batched"
                 problems.append(ConfigProblem(where, "", expected))
             elif isinstance(config, GeneratorConfig) and config.unit_commitment:
-                expected = "no unit commitment; train without --batched"
+                expected = "no unit commitment; train with --no-batched"
                 problems.append(ConfigProblem(where, True, expected))
     if problems:
         raise ConfigError(problems)

@@ -232,9 +232,9 @@ def solve_and_recheck(
     network: RadialNetwork,
     forecast: Forecast,
     soc: Mapping[str, float],
+    *,
     begin: Callable[[], Measurements],
     step: Step,
-    *,
     rounds: int = 4,
 ) -> tuple[Dispatch, Recheck]:
     """Solve, run in the plant, tighten the band by what left it there, and solve again.

@@ -17,6 +17,7 @@ import osqp
 from scipy import sparse
 
 from heron.policy import PolicyCodec
+from heron.powergrid.device_configs import InverterSourceConfig
 from heron.powergrid.envelope import DeviceLimits
 from heron.powergrid.networks import Grid
 from heron.powergrid.optimization.network import RadialNetwork
@@ -27,6 +28,10 @@ FloatArray = npt.NDArray[np.float64]
 SLACK_WEIGHT = 1e5
 POLYGON_SIDES = 16
 TOLERANCE = 1e-6
+CURTAILED = 1e-4
+"""MW by which a source must be cut back for it to count."""
+GROWTH = 0.1
+"""Share of its range by which a source may grow within a step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +62,8 @@ class VoltageShield:
         margin_pu: How far inside the band to stay: for loads that move, single phases and
             whatever else the linearisation does not know.
         p_weight: Cost of moving active power, relative to reactive power.
+        is_source: (n,) devices whose active set-point is a ceiling: they are expected to
+            inject what they inject now and a tenth of their range more, not their ceiling.
     """
 
     def __init__(
@@ -68,6 +75,7 @@ class VoltageShield:
         *,
         margin_pu: float = 0.003,
         p_weight: float = 10.0,
+        is_source: Sequence[bool] = (),
     ) -> None:
         n = len(limits)
         self._n = n
@@ -76,6 +84,7 @@ class VoltageShield:
         self._weight = np.concatenate([np.full(n, p_weight), np.ones(n)])
         self._low = np.array([x.p_min_mw for x in limits] + [x.q_min_mvar for x in limits])
         self._high = np.array([x.p_max_mw for x in limits] + [x.q_max_mvar for x in limits])
+        self._is_source = np.array(is_source or [False] * n)
         circle, radius = _circles(limits)
         self._radius = radius
         eye = sparse.eye(2 * n)
@@ -114,10 +123,15 @@ class VoltageShield:
         index = [k for k, d in enumerate(grid.devices) if d.area == name]
         buses = network.device_bus[index]
         dv_dp, dv_dq = network.sensitivity(buses, buses)
-        limits = [
-            config.device(grid.devices[k].device_id).device_state_config.limits for k in index
-        ]
-        return cls(limits, dv_dp, dv_dq, config.v_limits_pu, **kwargs)
+        devices = [config.device(grid.devices[k].device_id).device_state_config for k in index]
+        return cls(
+            [device.limits for device in devices],
+            dv_dp,
+            dv_dq,
+            config.v_limits_pu,
+            is_source=[isinstance(device, InverterSourceConfig) for device in devices],
+            **kwargs,
+        )
 
     def _bounds(
         self, v_low: FloatArray, v_high: FloatArray, present: FloatArray
@@ -146,16 +160,24 @@ class VoltageShield:
         Returns:
             The set-points; the proposal itself, within its limits, if the solver gives up.
         """
-        asked = np.clip(np.concatenate([p_mw, q_mvar]), self._low, self._high)
+        n = self._n
+        high = self._high.copy()
+        room = now.p_mw + GROWTH * (self._high[:n] - self._low[:n])
+        high[:n] = np.where(self._is_source, np.clip(room, self._low[:n], high[:n]), high[:n])
+        ceiling = np.clip(p_mw, self._low[:n], self._high[:n])
+        asked = np.clip(np.concatenate([p_mw, q_mvar]), self._low, high)
         if self._is_fine(asked, now):
-            return asked[: self._n], asked[self._n :]
+            return ceiling, asked[n:]
         present = np.concatenate([now.p_mw, now.q_mvar])
         lower, upper = self._bounds(now.v_low_pu, now.v_high_pu, present)
+        upper[: 2 * n] = high
         self._solver.update(q=np.append(-self._weight * asked, 0.0), l=lower, u=upper)
         result = self._solver.solve(raise_error=False)
-        solved = result.info.status_val in (1, 2) and np.isfinite(result.x).all()
-        best = np.clip(result.x[:-1], self._low, self._high) if solved else asked
-        return best[: self._n], best[self._n :]
+        if result.info.status_val not in (1, 2) or not np.isfinite(result.x).all():
+            return ceiling, asked[n:]
+        best = np.clip(result.x[:-1], self._low, high)
+        untouched = self._is_source & (best[:n] > asked[:n] - CURTAILED)
+        return np.where(untouched, ceiling, best[:n]), best[n:]
 
     def _is_fine(self, asked: FloatArray, now: Present) -> bool:
         change = self._sensitivity @ (asked - np.concatenate([now.p_mw, now.q_mvar]))
@@ -188,17 +210,27 @@ class ShieldedPolicy:
         policy: Has ``act(obs) -> action`` (`heron.policy.OnnxPolicy`, the baselines, MPC).
         codec: Of the coordinator.
         shield: Of the coordinator's devices, in the codec's order.
+        spread_pu: How far a phase may lie from the mean of the phases, which is all that the
+            observation holds.
     """
 
-    def __init__(self, policy: Any, codec: PolicyCodec, shield: VoltageShield) -> None:
+    def __init__(
+        self,
+        policy: Any,
+        codec: PolicyCodec,
+        shield: VoltageShield,
+        *,
+        spread_pu: float = 0.01,
+    ) -> None:
         self._policy = policy
         self._codec = codec
         self._shield = shield
+        self._spread = spread_pu
         self._devices = list(dict.fromkeys(spec.agent for spec in codec.setpoints))
         self._at: Mapping[tuple[str, str], int] = {
             (spec.agent, spec.field): i
             for i, spec in enumerate(codec.fields)
-            if spec.feature in ("ElectricalBasePh", "BusVoltages")
+            if spec.feature == "ElectricalBasePh"
         }
         self._scale = np.array([spec.scale for spec in codec.fields])
 
@@ -232,13 +264,10 @@ class ShieldedPolicy:
         return action.astype(np.float32)
 
     def _present(self, x: FloatArray) -> Present:
-        """Read what is measured; the spread of the phases is that of the whole microgrid."""
+        """Read what is measured at the devices; phases may differ from their mean."""
 
         def of(field: str) -> FloatArray:
             return np.array([x[self._at[d, field]] for d in self._devices])
 
         v = of("v_pu")
-        v_min = x[self._at[self._codec.agent_id, "v_min"]]
-        v_max = x[self._at[self._codec.agent_id, "v_max"]]
-        below, above = max(0.0, v.min() - v_min), max(0.0, v_max - v.max())
-        return Present(of("p_MW"), of("q_MVAr"), v - below, v + above)
+        return Present(of("p_MW"), of("q_MVAr"), v - self._spread, v + self._spread)

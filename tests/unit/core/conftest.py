@@ -90,13 +90,8 @@ class ToyEnv(HeronEnvCore):
 
     def __init__(self, root, broker=None):
         super().__init__("toy", broker)
-        self.clock_s = 0.0
         self.register_agent(root)
         self.updates = []
-
-    @property
-    def time_s(self):
-        return self.clock_s if not self.event_driven else self.scheduler.current_time
 
     @property
     def batteries(self):
@@ -118,8 +113,8 @@ class ToyEnv(HeronEnvCore):
 
     def step(self, dt_s):
         self.decide()
-        self.advance(self.clock_s, self.clock_s + dt_s)
-        self.clock_s += dt_s
+        self.advance(self.time_s, self.time_s + dt_s)
+        self.time_s += dt_s
 
     def start_event_driven(self, **kwargs):
         scheduler = self.setup_event_driven(**kwargs)

@@ -42,6 +42,52 @@ def test_the_message_path_over_a_broker_equals_the_direct_one_exactly(toy):
     assert broker.published > 20 * 9
 
 
+def test_event_driven_time_over_a_broker_equals_the_direct_one_exactly(toy):
+    def late():
+        return toy.build(toy.every(STEP_S, obs_delay=3.0, act_delay=2.0, msg_delay=5.0))
+
+    direct = trajectory_events(toy.Env(late()), 10)
+    broker = InMemoryBroker()
+    env = toy.Env(late(), broker)
+    env.configure_agents_for_distributed()
+    np.testing.assert_array_equal(trajectory_events(env, 10), direct)
+    assert broker.published > 10 * 9
+
+
+def test_a_proxy_in_event_driven_time_knows_what_was_measured_at_each_tick(toy):
+    env = toy.Env(toy.build(toy.every(STEP_S)))
+    proxy = env.use_proxy()
+    for _ in range(2):  # a second episode starts with an empty history
+        env.reset_agents(seed=0)
+        env.start_event_driven()
+        socs = [env.socs()[0]]
+        for k in range(4):
+            env.run_event_driven(STEP_S * (k + 1))
+            socs.append(env.socs()[0])
+    known = proxy.history("MG1", "b10")
+    assert [t for t, _ in known] == [0.0, STEP_S, 2 * STEP_S, 3 * STEP_S]
+    assert [float(seen["Charge"][0]) for _, seen in known] == pytest.approx(socs[:4])
+
+
+def test_an_agent_registered_late_ticks_from_then_on(toy):
+    env = toy.Env(toy.Battery("early", tick_config=toy.every(10.0)))
+    env.start_event_driven()
+    env.run_event_driven(25.0)
+    env.register_agent(toy.Battery("late", tick_config=toy.every(10.0)))
+    env.submit_actions({"late": [1.0]})
+    env.run_event_driven(26.0)
+    assert [b.p_mw for b in env.batteries] == [0.0, 1.0]
+
+
+def test_an_environment_can_go_back_to_synchronous_steps(toy):
+    sync = trajectory_sync(toy.Env(toy.build()), 6)
+    env = toy.Env(toy.build(toy.every(STEP_S)))
+    trajectory_events(env, 3)
+    env.stop_event_driven()
+    assert env.time_s == 3 * STEP_S
+    np.testing.assert_array_equal(trajectory_sync(env, 3), sync[3:])
+
+
 def test_any_delay_or_jitter_changes_the_trajectory(toy):
     exact = trajectory_events(toy.Env(toy.build(toy.every(STEP_S))), 8)
     for change in (

@@ -18,7 +18,17 @@ from training.trainer import train as run_training
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
-SHORT = ["--train-batch-size", "32", "--minibatch-size", "32", "--epochs", "1", "--hidden-dim", "8"]
+SHORT = [
+    "--no-idle-baseline",
+    "--train-batch-size",
+    "32",
+    "--minibatch-size",
+    "32",
+    "--epochs",
+    "1",
+    "--hidden-dim",
+    "8",
+]
 
 
 def short(directory: Path, **changes: Any) -> TrainOptions:
@@ -29,6 +39,8 @@ def short(directory: Path, **changes: Any) -> TrainOptions:
         "epochs": 1,
         "hidden": (8,),
         "num_envs_per_worker": 1,
+        "batched": False,
+        "idle_baseline": False,
         "checkpoint_dir": directory,
     }
     return make_options({**values, **changes})
@@ -55,7 +67,7 @@ def test_command_line_trains_resumes_exports_and_evaluates(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     directory = str(tmp_path / "run")
-    common = [*SHORT, "--checkpoint-dir", directory, "--batched", "--num-envs-per-worker", "8"]
+    common = [*SHORT, "--checkpoint-dir", directory, "--num-envs-per-worker", "8"]
     assert train.run([*common, "--iterations", "1", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["iterations"] == 1
     assert train.run([*common, "--iterations", "2", "--resume", "--json"]) == 0

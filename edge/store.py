@@ -1,0 +1,188 @@
+"""Telemetry that the broker did not take, kept in a file until it does.
+
+SQLite in write-ahead mode: what was put in survives the end of the process. The file is bounded;
+the oldest goes first, and is counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+from collections import deque
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from edge.timing import MonotonicClock
+from heron.errors import ConfigError, ConfigProblem
+from heron.messaging.bus import Bus
+from heron.messaging.topics import TELEMETRY
+from heron.messaging.wire import Telemetry
+
+logger = logging.getLogger(__name__)
+
+BATCH = 200
+"""Messages read, sent and deleted together."""
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS telemetry (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, payload BLOB NOT NULL, bytes INTEGER NOT NULL
+);
+CREATE TABLE IF NOT EXISTS counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
+INSERT OR IGNORE INTO counters VALUES ('dropped', 0);
+"""
+
+
+class TelemetryStore:
+    """Messages in the order in which they came; a context manager.
+
+    Args:
+        path: File.
+        max_bytes: Largest sum of payloads.
+
+    Raises:
+        ConfigError: The file cannot be opened, or is no store.
+    """
+
+    def __init__(self, path: Path, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        try:
+            self._db = sqlite3.connect(path, isolation_level=None)
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=NORMAL")
+            self._db.executescript(_SCHEMA)
+            (self._bytes, self._count) = self._db.execute(
+                "SELECT COALESCE(SUM(bytes), 0), COUNT(*) FROM telemetry"
+            ).fetchone()
+        except sqlite3.Error as error:
+            problem = ConfigProblem("store", str(path), f"cannot be used as a store: {error}")
+            raise ConfigError([problem]) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._db.close()
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def dropped(self) -> int:
+        """Messages that had to go because the store was full, since the file was made."""
+        (value,) = self._db.execute("SELECT value FROM counters WHERE name='dropped'").fetchone()
+        return int(value)
+
+    def put(self, messages: list[Telemetry]) -> None:
+        """Keep messages; the oldest go if there is no room."""
+        payloads = [message.model_dump_json().encode() for message in messages]
+        with self._db:
+            self._db.execute("BEGIN")
+            self._db.executemany(
+                "INSERT INTO telemetry (payload, bytes) VALUES (?, ?)",
+                [(payload, len(payload)) for payload in payloads],
+            )
+            self._bytes += sum(len(payload) for payload in payloads)
+            self._count += len(payloads)
+            self._make_room()
+
+    def _make_room(self) -> None:
+        dropped = 0
+        while self._bytes > self._max_bytes:
+            (row, size) = self._db.execute(
+                "SELECT id, bytes FROM telemetry ORDER BY id LIMIT 1"
+            ).fetchone()
+            self._db.execute("DELETE FROM telemetry WHERE id=?", (row,))
+            self._bytes -= size
+            self._count -= 1
+            dropped += 1
+        if dropped:
+            self._db.execute("UPDATE counters SET value=value+? WHERE name='dropped'", (dropped,))
+
+    def oldest(self, limit: int = BATCH) -> list[tuple[int, Telemetry]]:
+        """Return the oldest messages with their keys, marked historical."""
+        rows = self._db.execute(
+            "SELECT id, payload FROM telemetry ORDER BY id LIMIT ?", (limit,)
+        ).fetchall()
+        return [
+            (row, Telemetry.model_validate_json(payload).model_copy(update={"historical": True}))
+            for row, payload in rows
+        ]
+
+    def delete_up_to(self, key: int) -> None:
+        """Forget a message and all before it."""
+        with self._db:
+            self._db.execute("BEGIN")
+            (size, count) = self._db.execute(
+                "SELECT COALESCE(SUM(bytes), 0), COUNT(*) FROM telemetry WHERE id<=?", (key,)
+            ).fetchone()
+            self._db.execute("DELETE FROM telemetry WHERE id<=?", (key,))
+        self._bytes -= size
+        self._count -= count
+
+
+class StoreAndForward:
+    """Sends telemetry while there is a broker, and keeps it while there is none.
+
+    A broker that vanishes without a word is noticed late, and what was sent meanwhile is lost. So
+    the last ``doubt_s`` are remembered and put in the store when the connection is found lost: a
+    receiver may get a message twice, with the same sequence, but misses none.
+    """
+
+    def __init__(
+        self, bus: Bus, store: TelemetryStore, now: MonotonicClock, doubt_s: float = 15.0
+    ) -> None:
+        self._bus = bus
+        self._store = store
+        self._now = now
+        self._doubt_s = doubt_s
+        self._recent: deque[tuple[float, Telemetry]] = deque()
+        self._connection = self._present()
+
+    def _present(self) -> int | None:
+        return self._bus.counters.connections if self._bus.connected else None
+
+    def _note_loss(self) -> None:
+        present = self._present()
+        if present == self._connection:
+            return
+        self._connection = present
+        if self._recent:
+            self._store.put([message for _, message in self._recent])
+            self._recent.clear()
+
+    async def send(self, message: Telemetry) -> None:
+        """Send or keep one message."""
+        self._note_loss()
+        if self._connection is None:
+            self._store.put([message])
+            return
+        now = self._now()
+        self._recent.append((now, message))
+        while self._recent[0][0] < now - self._doubt_s:
+            self._recent.popleft()
+        await self._bus.publish(TELEMETRY, message, agent=message.agent)
+
+    async def run(self, pause_s: float = 0.2) -> None:
+        """Forward what is kept, whenever there is a broker; until cancelled."""
+        while True:
+            await self._bus.wait_connected()
+            self._note_loss()
+            if len(self._store):
+                await self._forward()
+            await asyncio.sleep(pause_s)
+
+    async def _forward(self) -> None:
+        began_on = self._connection
+        batch = self._store.oldest()
+        for _, message in batch:
+            await self._bus.publish(TELEMETRY, message, agent=message.agent)
+        if self._present() == began_on:
+            self._store.delete_up_to(batch[-1][0])
+            if not len(self._store):
+                logger.info("telemetry_forwarded last_sequence=%d", batch[-1][1].sequence)

@@ -1,0 +1,123 @@
+import asyncio
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from edge.store import StoreAndForward, TelemetryStore
+from heron.errors import ConfigError
+from heron.messaging.bus import InMemoryBus, MemoryHub
+from heron.messaging.topics import TELEMETRY
+from heron.messaging.wire import Point, Telemetry
+
+
+def message(sequence: int) -> Telemetry:
+    points = {"p_mw": Point(value=0.1 * sequence)}
+    return Telemetry(agent="ess1", sequence=sequence, time_s=float(sequence), points=points)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "edge.db"
+
+
+@pytest.fixture
+def store(path: Path) -> Iterator[TelemetryStore]:
+    with TelemetryStore(path, 1_000_000) as store:
+        yield store
+
+
+def sequences(store: TelemetryStore) -> list[int]:
+    return [m.sequence for _, m in store.oldest()]
+
+
+def test_messages_come_out_in_order_and_marked_historical(store: TelemetryStore) -> None:
+    store.put([message(1), message(2)])
+    store.put([message(3)])
+    kept = [m for _, m in store.oldest()]
+    assert [m.sequence for m in kept] == [1, 2, 3]
+    assert all(m.historical for m in kept)
+    assert kept[1].points == message(2).points
+
+
+def test_what_was_put_in_survives_the_end_of_the_process(path: Path) -> None:
+    with TelemetryStore(path, 1_000_000) as store:
+        store.put([message(1), message(2)])
+    with TelemetryStore(path, 1_000_000) as store:
+        assert len(store) == 2
+        assert sequences(store) == [1, 2]
+
+
+def test_a_full_store_drops_the_oldest_and_counts_them(path: Path) -> None:
+    size = len(message(10).model_dump_json())
+    with TelemetryStore(path, 5 * size) as store:
+        for k in range(10, 30):
+            store.put([message(k)])
+        assert sequences(store) == [25, 26, 27, 28, 29]
+        assert (len(store), store.dropped) == (5, 15)
+    with TelemetryStore(path, 5 * size) as store:
+        assert store.dropped == 15
+
+
+def test_deleting_frees_room(path: Path) -> None:
+    size = len(message(10).model_dump_json())
+    with TelemetryStore(path, 5 * size) as store:
+        store.put([message(k) for k in range(10, 15)])
+        store.delete_up_to(store.oldest()[3][0])
+        store.put([message(k) for k in range(15, 19)])
+        assert sequences(store) == [14, 15, 16, 17, 18]
+        assert store.dropped == 0
+
+
+def test_a_file_that_is_no_store_is_one_clear_error(path: Path) -> None:
+    path.write_text("this is no database, it is a text that is long enough to be read")
+    with pytest.raises(ConfigError, match=r"edge\.db"):
+        TelemetryStore(path, 1000)
+
+
+def test_a_store_is_in_write_ahead_mode(path: Path, store: TelemetryStore) -> None:
+    with sqlite3.connect(path) as db:
+        assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    db.close()
+
+
+async def test_an_outage_loses_no_message(store: TelemetryStore) -> None:
+    hub = MemoryHub()
+    heard: list[Telemetry] = []
+
+    async def listen(bus: InMemoryBus) -> None:
+        async with bus.subscribe(TELEMETRY) as messages:
+            async for _, got in messages:
+                heard.append(got)
+
+    async with InMemoryBus(hub) as bus, InMemoryBus(hub) as other:
+        ear = asyncio.create_task(listen(other))
+        forward = StoreAndForward(bus, store, asyncio.get_running_loop().time, doubt_s=2.5)
+        runner = asyncio.create_task(forward.run())
+        for k in range(30):
+            if k == 10:
+                bus.lose()
+            if k == 20:
+                await bus.restore()
+            await forward.send(message(k))
+            await asyncio.sleep(1.0)
+        await asyncio.sleep(1.0)
+        for task in (runner, ear):
+            task.cancel()
+        await asyncio.gather(runner, ear, return_exceptions=True)
+    assert {m.sequence for m in heard} == set(range(30))
+    historical = [m.sequence for m in heard if m.historical]
+    # The last 2.5 s before the outage are in doubt, so they are sent again.
+    assert historical == list(range(8, 20))
+    assert len(store) == 0
+
+
+async def test_a_loss_between_two_messages_is_noticed(store: TelemetryStore) -> None:
+    async with InMemoryBus() as bus:
+        forward = StoreAndForward(bus, store, asyncio.get_running_loop().time)
+        await forward.send(message(1))
+        bus.lose()
+        await bus.restore()
+        await forward.send(message(2))
+    assert sequences(store) == [1]
