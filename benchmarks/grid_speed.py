@@ -22,7 +22,7 @@ from heron.powergrid.setups import read_setup
 from heron.powergrid.setups.models import SetupConfig
 from simulator.engines import Engine, Injections, make_engine
 from simulator.engines.batch import make_batch_engine
-from simulator.engines.pandapower_engine import pandapower_net
+from simulator.engines.pandapower_net import pandapower_net
 
 REPEATS = 5
 FIRST_CALL = """

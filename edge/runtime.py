@@ -14,7 +14,7 @@ from edge.cycle import DeviceCycle
 from edge.links.connection import ModbusConnection
 from edge.lockstep import Lockstep, Patience, PlantClockReader
 from edge.modes import Changed, Kept, Mode, Refused, authority_of
-from edge.reports import Reporter
+from edge.reports import Reporter, TelemetrySink
 from edge.sensor import Sensor
 from edge.timing import PlantTime, stagger, ticks
 from edge.units import Unit, Units
@@ -80,25 +80,43 @@ class EdgeRuntime:
         bus: Entered already.
         time: Clocks, shared with the cycles; they say whether it runs in lock-step.
         parts: What it looks after.
+        send: Takes the telemetry in the bus's place.
     """
 
-    def __init__(self, settings: EdgeSettings, bus: Bus, time: PlantTime, parts: Parts) -> None:
+    def __init__(
+        self,
+        settings: EdgeSettings,
+        bus: Bus,
+        time: PlantTime,
+        parts: Parts,
+        send: TelemetrySink | None = None,
+    ) -> None:
         self.settings = settings
-        self.units = Units(parts.devices, parts.meters, Reporter(bus, time, settings.edge_id))
-        self._connections = parts.connections
+        report = Reporter(bus, time, settings.edge_id, send)
+        self.units = Units(parts.devices, parts.meters, report)
+        self.connections = list(parts.connections)
         self._bus = bus
         self._time = time
+        self._jobs: dict[str, asyncio.Task[None]] = {}
+        self._group: asyncio.TaskGroup | None = None
+        self._added = 0
         self._lockstep = (
             Lockstep(self.units, time, settings.patience, parts.read_clock)
             if time.lockstep
             else None
         )
 
-    async def run(self, stop: asyncio.Event) -> None:
-        """Run until ``stop`` is set, then leave every driven device at its safe set-point."""
+    async def run(self, stop: asyncio.Event, *beside: Coroutine[None, None, None]) -> None:
+        """Run until ``stop`` is set, then leave every driven device at its safe set-point.
+
+        Args:
+            stop: Ends it.
+            beside: Run as long as it does.
+        """
         async with AsyncExitStack() as stack:
-            for connection in self._connections:
-                await stack.enter_async_context(connection)
+            stack.push_async_callback(self._close_connections)
+            for connection in self.connections:
+                await connection.__aenter__()
             commands = await stack.enter_async_context(self._bus.subscribe(COMMAND))
             modes = await stack.enter_async_context(self._bus.subscribe(MODE))
             clocks = await stack.enter_async_context(self._bus.subscribe(CLOCK))
@@ -106,26 +124,70 @@ class EdgeRuntime:
             await self._bus.announce()
             await self.units.announce(online=True)
             try:
-                async with asyncio.TaskGroup() as group:
-                    jobs = [
-                        group.create_task(self._take_commands(commands), name="commands"),
-                        group.create_task(self._take_modes(modes), name="modes"),
-                        group.create_task(self._take_clock(clocks), name="clock"),
-                        *(group.create_task(job, name="cycle") for job in self._cycles()),
+                async with asyncio.TaskGroup() as self._group:
+                    others = [
+                        self._group.create_task(self._take_commands(commands), name="commands"),
+                        self._group.create_task(self._take_modes(modes), name="modes"),
+                        self._group.create_task(self._take_clock(clocks), name="clock"),
+                        *(self._group.create_task(job) for job in beside),
                     ]
+                    if self._lockstep is not None:
+                        others.append(self._group.create_task(self._lockstep.run()))
+                    else:
+                        for name, unit in self.units.by_name.items():
+                            self._start(name, unit)
                     await stop.wait()
-                    for job in jobs:
+                    for job in (*others, *self._jobs.values()):
                         job.cancel()
             finally:
                 await asyncio.shield(self._leave())
+
+    async def _close_connections(self) -> None:
+        for connection in self.connections:
+            await connection.__aexit__(None, None, None)
 
     async def _leave(self) -> None:
         await asyncio.gather(*(cycle.leave() for cycle in self.units.devices.values()))
         await self.units.announce(online=False)
 
+    # --- changes while it runs (free-running only) ---
+
+    async def open(self, connection: ModbusConnection) -> None:
+        """Take in one more connection."""
+        await connection.__aenter__()
+        self.connections.append(connection)
+
+    async def close(self, connection: ModbusConnection) -> None:
+        """Close a connection that no unit uses any more."""
+        self.connections.remove(connection)
+        await connection.__aexit__(None, None, None)
+
+    async def add(self, name: str, unit: Unit) -> None:
+        """Look after one more device or meter."""
+        self.units.add(name, unit)
+        if isinstance(unit, DeviceCycle):
+            await self.units.report.status(name, unit.modes.mode)
+        self._start(name, unit)
+
+    async def remove(self, name: str) -> None:
+        """Look after a device or meter no more; a driven device gets its safe set-point."""
+        job = self._jobs.pop(name)
+        job.cancel()
+        await asyncio.wait([job])
+        unit = self.units.remove(name)
+        if isinstance(unit, DeviceCycle):
+            await unit.leave()
+            await self.units.report.status(name, unit.modes.mode, online=False)
+
+    def _start(self, name: str, unit: Unit) -> None:
+        assert self._group is not None, "only a running edge can be changed"
+        phase_s = stagger(self._added, self.settings.period_s)
+        self._added += 1
+        self._jobs[name] = self._group.create_task(self._free_run(unit, phase_s), name=name)
+
     def summary(self) -> dict[str, object]:
         """Return what it did since its start, as plain data."""
-        links = [connection.counters for connection in self._connections]
+        links = [connection.counters for connection in self.connections]
         modbus = {
             "reads": sum(c.reads for c in links),
             "writes": sum(c.writes for c in links),
@@ -146,15 +208,6 @@ class EdgeRuntime:
         }
 
     # --- timing ---
-
-    def _cycles(self) -> list[Coroutine[None, None, None]]:
-        if self._lockstep is not None:
-            return [self._lockstep.run()]
-        units = self.units.all
-        period_s = self.settings.period_s
-        return [
-            self._free_run(unit, stagger(i, len(units), period_s)) for i, unit in enumerate(units)
-        ]
 
     async def _free_run(self, unit: Unit, phase_s: float) -> None:
         """Give one unit its own slot of the period."""

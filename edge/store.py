@@ -70,7 +70,7 @@ class TelemetryStore:
         self._db.close()
 
     def __len__(self) -> int:
-        return self._count
+        return int(self._count)
 
     @property
     def dropped(self) -> int:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 MonotonicClock = Callable[[], float]
 """Returns wall seconds since some fixed instant; never goes back."""
 
+GOLDEN_RATIO = 0.6180339887498949
 CLOSE_ENOUGH_S = 2e-6
 """A deadline this near is reached: no event loop sleeps for less."""
 
@@ -125,6 +126,10 @@ async def _sleep_until(due_s: float, now: MonotonicClock) -> None:
         await _sleep_until(due_s, now)
 
 
-def stagger(index: int, count: int, period_s: float) -> float:
-    """Return the phase of one of ``count`` tasks spread evenly over a period."""
-    return period_s * index / count if count else 0.0
+def stagger(index: int, period_s: float) -> float:
+    """Return the phase of one of any number of tasks, spread evenly over a period.
+
+    Multiples of the golden ratio stay spread however many there are, so a task can be added
+    without moving the others.
+    """
+    return period_s * (index * GOLDEN_RATIO % 1.0)

@@ -32,9 +32,25 @@ class Units:
         self.report = report
 
     @property
+    def by_name(self) -> dict[str, Unit]:
+        """Devices, then meters."""
+        return {**self.devices, **self.meters}
+
+    @property
     def all(self) -> list[Unit]:
         """Devices, then meters."""
         return [*self.devices.values(), *self.meters.values()]
+
+    def add(self, name: str, unit: Unit) -> None:
+        """Take in one more."""
+        if isinstance(unit, DeviceCycle):
+            self.devices[name] = unit
+        else:
+            self.meters[name] = unit
+
+    def remove(self, name: str) -> Unit:
+        """Forget one and return it."""
+        return self.devices.pop(name) if name in self.devices else self.meters.pop(name)
 
     async def tell(self, unit: Unit, step: int = -1) -> None:
         """Say what a unit showed last."""

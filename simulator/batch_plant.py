@@ -18,7 +18,8 @@ from heron.powergrid.networks import Grid, compose
 from heron.powergrid.setups import Setup
 from simulator.areas import AreaArrays, AreaMonitor
 from simulator.autonomous import AutonomousInverters
-from simulator.engines.batch import BatchEngine, BatchSolution, BatchState, make_batch_engine
+from simulator.engines.base import BatchState
+from simulator.engines.batch import BatchEngine, BatchSolution, make_batch_engine
 from simulator.fleet import BoolArray, Fleet, FleetAdvance, FloatArray, IntArray
 from simulator.physics import PhysicsState
 from simulator.plant import SETTLING_SOLVES

@@ -22,7 +22,6 @@ from heron.powergrid.networks import (
     grid_of,
     load_feeder,
 )
-
 from simulator.engines import available_engines
 
 if TYPE_CHECKING:

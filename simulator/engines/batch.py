@@ -26,6 +26,8 @@ from simulator.engines.base import (
 from simulator.engines.fixed_point import BalancedEngine, FixedPointEngine, ThreePhaseEngine
 from simulator.engines.inputs import MAX_PASSES
 
+__all__ = ["BatchEngine", "BatchSolution", "BatchState", "make_batch_engine"]
+
 
 @dataclass(frozen=True, slots=True)
 class BatchSolution:

@@ -27,5 +27,5 @@ def test_python_blocks_of_a_page_run_in_order(
     monkeypatch.chdir(tmp_path)
     namespace: dict[str, object] = {"__name__": f"docs_{page.stem.replace('-', '_')}"}
     for line, block in blocks_of(page):
-        code = compile("\n" * (line - 1) + block, str(page), "exec")
+        code = compile("\n" * (line - 1) + block, str(page), "exec", dont_inherit=True)
         exec(code, namespace)

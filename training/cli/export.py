@@ -57,7 +57,7 @@ def _export(args: argparse.Namespace) -> dict[str, Any]:
     env = RllibMicrogrids(env_config(options))
     config = env.inner.setup.config
     facts = {
-        "name": options.experiment_name,
+        "name": f"{config.name}-{options.algorithm}",
         "version": args.policy_version,
         "setup": config.name,
         "engine": config.engine,
@@ -85,11 +85,31 @@ def _export(args: argparse.Namespace) -> dict[str, Any]:
     return {"files": files, "checkpoint": str(checkpoint)}
 
 
+_KEPT = (
+    "objective_usd",
+    "cost_usd",
+    "safety",
+    "days_with_violation",
+    "gain_usd",
+    "gain_low_usd",
+    "gain_high_usd",
+)
+"""Figures of an evaluation that a manifest holds."""
+
+
 def _evaluation(path: Path | None) -> dict[str, Any]:
+    """Return the figures of the one policy that was evaluated, and of the baselines."""
     if path is None:
         return {}
     try:
         data = json.loads(path.read_text())
-        return {"days": data["days"], "setup": data["setup"], **data["policies"]}
+        policies = {
+            name if name in ("none", "rule") else "policy": {k: figures[k] for k in _KEPT}
+            for name, figures in data["policies"].items()
+        }
+        if len(policies) != len(data["policies"]) or "policy" not in policies:
+            raise ConfigError(f"{path}: holds {len(data['policies']) - 2} policies, expected one")
+        facts = {k: data[k] for k in ("setup", "engine", "penalty", "days", "split")}
     except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
         raise ConfigError(f"{path}: not the JSON of `heron evaluate`: {error}") from error
+    return {**facts, **policies}

@@ -1,13 +1,12 @@
 """Setups: a network, microgrids, devices and a year of profiles, read and checked."""
 
+from heron.powergrid.setups.checks import device_profile_name, load_profile_names
 from heron.powergrid.setups.dataset import load_dataset, profiles_from
 from heron.powergrid.setups.loader import (
     Setup,
     as_setup,
     check_setup,
-    device_profile_name,
     get_available_setups,
-    load_profile_names,
     load_setup,
     read_setup,
 )

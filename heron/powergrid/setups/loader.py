@@ -16,16 +16,15 @@ import numpy as np
 from pydantic import ValidationError
 
 from heron.errors import ConfigError, ConfigProblem
-from heron.powergrid.device_configs import (
-    ControllableLoadConfig,
-    DeviceConfig,
-    InverterSourceConfig,
-    WindTurbineConfig,
-)
 from heron.powergrid.networks import compose
+from heron.powergrid.setups.checks import (
+    names_in,
+    profile_problems,
+    safe_setpoint_problems,
+)
 from heron.powergrid.setups.dataset import load_dataset, profiles_from
 from heron.powergrid.setups.files import read_yaml
-from heron.powergrid.setups.models import SetupConfig
+from heron.powergrid.setups.models import SetupConfig, repeated_names
 from heron.powergrid.setups.problems import problems_of
 from heron.powergrid.setups.profiles import Profiles
 
@@ -111,6 +110,7 @@ def as_setup(
         problems += error.problems
     if not problems and config is not None:
         problems += profile_problems(config, profiles, where)
+        problems += safe_setpoint_problems(config, where)
     if problems or config is None:
         raise ConfigError(problems)
     return Setup(config, profiles, path)
@@ -157,63 +157,6 @@ def find_config(name_or_path: str | Path) -> Path:
     raise ConfigError([ConfigProblem("setup", str(name_or_path), expected)])
 
 
-def load_profile_names(
-    config: SetupConfig, profiles: Profiles, area: str
-) -> tuple[str, ...] | tuple[None]:
-    """Return the profiles that an area's loads follow, one after the other, cyclically.
-
-    They are its ``load_profiles``; without any, its ``load_area`` if that is a column, then
-    the column ``load`` if there is one; else (None,): the loads stay at their nominal values.
-    """
-    if area == config.dso_config.name:
-        names, load_area = config.dso_config.load_profiles, config.dso_config.load_area
-    else:
-        microgrid = next(m for m in config.microgrid_configs if m.name == area)
-        names, load_area = microgrid.load_profiles, ""
-    if names:
-        return names
-    for name in (load_area, "load"):
-        if name and name in profiles:
-            return (name,)
-    return (None,)
-
-
-def device_profile_name(config: DeviceConfig, profiles: Profiles) -> str | None:
-    """Return the profile that a device follows, or None for a device without one.
-
-    A PV or wind device that names none follows ``solar`` (or ``PV1``) or ``wind``.
-    """
-    if isinstance(config, InverterSourceConfig):
-        usual = ("wind",) if isinstance(config, WindTurbineConfig) else ("solar", "PV1")
-        return config.profile or next((name for name in usual if name in profiles), usual[0])
-    if isinstance(config, ControllableLoadConfig):
-        return config.profile or None
-    return None
-
-
-def profile_problems(
-    config: SetupConfig, profiles: Profiles, source: str = ""
-) -> list[ConfigProblem]:
-    """Return a problem for each profile that the setup names and its data set lacks."""
-    wanted = [("price_profile", config.price_profile)]
-    for k, name in enumerate(config.dso_config.load_profiles):
-        wanted.append((f"dso_config.load_profiles[{k}]", name))
-    for m, microgrid in enumerate(config.microgrid_configs):
-        at = f"microgrid_configs[{m}]"
-        for k, name in enumerate(microgrid.load_profiles):
-            wanted.append((f"{at}.load_profiles[{k}]", name))
-        for d, entry in enumerate(microgrid.devices):
-            profile = device_profile_name(entry.device_state_config, profiles)
-            if profile is not None:
-                wanted.append((f"{at}.devices[{d}].device_state_config.profile", profile))
-    expected = f"a column of the data set: {', '.join(profiles.names)}"
-    return [
-        ConfigProblem(where, name, expected, source)
-        for where, name in wanted
-        if name not in profiles
-    ]
-
-
 def _check_config(
     raw: dict[str, Any], path: Path | None, problems: list[ConfigProblem]
 ) -> SetupConfig | None:
@@ -225,7 +168,11 @@ def _check_config(
     try:
         return SetupConfig.model_validate(raw)
     except ValidationError as error:
-        problems += problems_of(error, where)
+        found = problems_of(error, where)
+        seen = {problem.where for problem in found}
+        # A model's own cross checks run only once all its fields are right.
+        found += [p for p in repeated_names(names_in(raw), where) if p.where not in seen]
+        problems += found
         return None
 
 

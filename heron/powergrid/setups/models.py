@@ -6,6 +6,7 @@ builds the grid from it, `simulator.Plant` the plant, `heron.powergrid.agents` t
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Any, Self
 
 from pydantic import (
@@ -19,6 +20,7 @@ from pydantic import (
     model_validator,
 )
 
+from heron.errors import ConfigError, ConfigProblem
 from heron.powergrid.device_configs import DEVICE_CONFIGS, DeviceConfig
 from heron.powergrid.networks.controls import CapacitorControl, RegulatorControl
 
@@ -62,6 +64,18 @@ class DeviceEntry(_Frozen):
         if model is None:  # the type is reported already
             return DeviceConfig.model_construct(bus="")
         return model.model_validate(raw)
+
+
+def repeated_names(names: Iterable[tuple[str, str]], source: str = "") -> list[ConfigProblem]:
+    """Return a problem for each (place, name) whose name stood before."""
+    seen: set[str] = set()
+    problems = []
+    for where, name in names:
+        if name in seen:
+            expected = f"a name of its own; {name!r} is used twice"
+            problems.append(ConfigProblem(where, name, expected, source))
+        seen.add(name)
+    return problems
 
 
 _extra_types: dict[str, type[DeviceConfig]] = {}
@@ -166,14 +180,14 @@ class SetupConfig(_Frozen):
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:
-        seen: set[str] = {self.dso_config.name}
-        for name in [
-            *(m.name for m in self.microgrid_configs),
-            *(d.name for m in self.microgrid_configs for d in m.devices),
-        ]:
-            if name in seen:
-                raise ValueError(f"the name {name!r} is used twice")
-            seen.add(name)
+        names = [("dso_config.name", self.dso_config.name)]
+        for m, microgrid in enumerate(self.microgrid_configs):
+            at = f"microgrid_configs[{m}]"
+            names.append((f"{at}.name", microgrid.name))
+            names += [(f"{at}.devices[{d}].name", x.name) for d, x in enumerate(microgrid.devices)]
+        problems = repeated_names(names)
+        if problems:
+            raise ConfigError(problems)
         return self
 
     @property

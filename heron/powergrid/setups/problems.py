@@ -12,6 +12,7 @@ from heron.errors import ConfigError, ConfigProblem
 _EXPECTED = {
     "extra_forbidden": "no such key; is it spelt right?",
     "missing": "this key is needed",
+    "model_type": "a mapping of keys",
 }
 
 
@@ -53,8 +54,10 @@ def _unfold(
     value = item["input"]
     if item["type"] == "missing":
         value = None
-    elif isinstance(value, Mapping | list):
-        value = "{...}" if isinstance(value, Mapping) else f"[{len(value)} items]"
+    elif isinstance(value, Mapping):
+        value = "{...}"
+    elif isinstance(value, list) and any(isinstance(part, Mapping | list) for part in value):
+        value = f"[{len(value)} items]"
     expected = _EXPECTED.get(item["type"], str(item["msg"]).removeprefix("Value error, "))
     return [ConfigProblem(_path(where), value, expected, source)]
 

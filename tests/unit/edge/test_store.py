@@ -13,7 +13,7 @@ from heron.messaging.wire import Point, Telemetry
 
 
 def message(sequence: int) -> Telemetry:
-    points = {"p_mw": Point(value=0.1 * sequence)}
+    points = {"p_mw": Point(value=0.25)}
     return Telemetry(agent="ess1", sequence=sequence, time_s=float(sequence), points=points)
 
 
@@ -93,6 +93,7 @@ async def test_an_outage_loses_no_message(store: TelemetryStore) -> None:
 
     async with InMemoryBus(hub) as bus, InMemoryBus(hub) as other:
         ear = asyncio.create_task(listen(other))
+        await asyncio.sleep(0)
         forward = StoreAndForward(bus, store, asyncio.get_running_loop().time, doubt_s=2.5)
         runner = asyncio.create_task(forward.run())
         for k in range(30):

@@ -1,4 +1,5 @@
 import asyncio
+from itertools import pairwise
 
 import pytest
 
@@ -56,8 +57,12 @@ async def test_elapsed_time_never_goes_back_when_the_plant_is_restarted() -> Non
     assert time.elapsed_s() == 900.0
 
 
-def test_phases_are_spread_over_the_period() -> None:
-    assert [stagger(i, 4, 1.0) for i in range(4)] == [0.0, 0.25, 0.5, 0.75]
+@pytest.mark.parametrize("count", [2, 10, 1000])
+def test_phases_are_spread_over_the_period(count: int) -> None:
+    phases = sorted(stagger(i, 2.0) for i in range(count))
+    gaps = [b - a for a, b in pairwise([*phases, 2.0])]
+    assert 0.0 <= phases[0] <= phases[-1] < 2.0
+    assert max(gaps) < 2.5 * 2.0 / count
 
 
 def test_a_rate_of_zero_is_refused() -> None:
