@@ -26,8 +26,12 @@ train: $(VENV)/.dev  ## Train the policies that ship
 bench: $(VENV)/.dev  ## Measure, beside named peers
 	$(BIN)/python -m benchmarks
 
+docs: $(VENV)/.dev  ## Build the documentation site into site/
+	$(BIN)/pip install --quiet -c constraints.txt -e ".[docs]"
+	$(BIN)/mkdocs build --strict --quiet
+
 new-project: $(VENV)/.dev
-	$(BIN)/heron new-project $(NAME) --domain $(DOMAIN)
+	$(BIN)/heron new-project $(NAME) --domain $(DOMAIN) --path $(or $(PARENT),..)
 
 $(VENV)/bin/pip:
 	$(PYTHON) -m venv $(VENV)

@@ -16,6 +16,8 @@ from heron.messaging.address import BrokerAddress
 from heron.messaging.mqtt import MqttBus
 from heron.powergrid.setups import Setup, read_setup
 
+logger = logging.getLogger(__name__)
+
 
 def run(argv: Sequence[str]) -> int:
     """Run the command. Exit code 0: the plant finished, or it was told to end.
@@ -44,7 +46,7 @@ async def _run(
 ) -> ControllerRuntime:
     async with MqttBus(address, site=options.site, status=birth()) as bus:
         runtime = ControllerRuntime(setup, minds, bus, interval_s=options.interval)
-        running = asyncio.ensure_future(runtime.run())
+        running = asyncio.ensure_future(_with_page(runtime, setup, bus, options.http))
         told_to_end = False
 
         def end() -> None:
@@ -61,6 +63,26 @@ async def _run(
             if not told_to_end:
                 raise
     return runtime
+
+
+async def _with_page(
+    runtime: ControllerRuntime, setup: Setup, bus: MqttBus, port: int | None
+) -> None:
+    """Run the coordinators, and the operator's page beside them if a port is given."""
+    if port is None:
+        await runtime.run()
+        return
+    from controller.web.server import OperatorPage
+    from heron.messaging.observer import Observer
+    from heron.messaging.tally import Tally
+
+    tally = Tally()
+    page = OperatorPage(setup.config, tally, bus, runtime.held)
+    async with page.serve(port) as served, asyncio.TaskGroup() as group:
+        observing = group.create_task(Observer(bus, tally).run(asyncio.Event()))
+        logger.info("page url=http://127.0.0.1:%d/", served)
+        await runtime.run()
+        observing.cancel()
 
 
 def _positive(text: str) -> float:
@@ -93,6 +115,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="S",
         help="plant seconds between two decisions when there is no lock-step "
         "(default: the setup's step_s)",
+    )
+    add(
+        "--http",
+        type=int,
+        metavar="PORT",
+        help="serve the operator's page, /state, /healthz and /metrics on loopback; 0: a free port",
     )
     add("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
     add("--json", action="store_true", help="print what was done, at the end")

@@ -93,6 +93,9 @@ class CoordinatorCycle:
     Args:
         patience_s: Wall seconds that it waits in lock-step for the telemetry of a step.
         now: Monotonic clock.
+
+    Attributes:
+        held: Why it cannot decide; empty while it can.
     """
 
     def __init__(
@@ -111,7 +114,7 @@ class CoordinatorCycle:
         self._patience_s = patience_s
         self._now = now
         self._allocator = Allocator(mind.agent_id, mind.policy_name, interval_s)
-        self._held = ""
+        self.held = ""
 
     async def run(self, signal: SystemSignal) -> Outcome:
         """Do one cycle and return what came of it."""
@@ -173,12 +176,12 @@ class CoordinatorCycle:
     async def _say_if_changed(self, outcome: Outcome) -> None:
         """Raise an alarm when deciding stops or its reason changes, clear it when it is back."""
         why = outcome.why if isinstance(outcome, Held) else ""
-        if why == self._held:
+        if why == self.held:
             return
         agent = self._mind.agent_id
-        text = f"no decision: {why}" if why else f"deciding again, after: {self._held}"
+        text = f"no decision: {why}" if why else f"deciding again, after: {self.held}"
         logger.warning("coordinator agent=%s %s", agent, text)
-        self._held = why
+        self.held = why
         alarm = Alarm(
             agent=agent, severity="warning", text=text, active=bool(why), sent_s=time.time()
         )

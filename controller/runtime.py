@@ -138,6 +138,10 @@ class ControllerRuntime:
             agent: mind.agent_id for mind in minds for agent in (mind.agent_id, *mind.device_ids)
         }
 
+    def held(self) -> dict[str, str]:
+        """Return the coordinators that cannot decide, each with the reason."""
+        return {agent: cycle.held for agent, cycle in self._cycles.items() if cycle.held}
+
     async def run(self) -> None:
         """Run until the plant has finished.
 

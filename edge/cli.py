@@ -5,19 +5,26 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import logging
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import cast
 
 from edge.build import build_from_setup
+from edge.fallback import FallbackName
 from edge.lockstep import Patience
 from edge.modes import Mode
-from edge.runtime import EdgeRuntime, EdgeSettings, Parts, rate_of
+from edge.reload import SiteKeeper
+from edge.runtime import EdgeRuntime, EdgeSettings, Job, Parts, rate_of
+from edge.service import keep_watchdog, set_up_logging
+from edge.site import load_site
+from edge.store import StoreAndForward, TelemetryStore
 from edge.timing import PlantTime
+from edge.web import serve
 from heron import __version__
 from heron.errors import ConfigError, ConfigProblem
 from heron.messaging.mqtt import MqttBus
@@ -32,14 +39,17 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="heron edge", description="Read devices and meters, pass commands to them, report."
     )
-    parser.add_argument("--setup", required=True, help="name or path of a setup")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("site_file", nargs="?", type=Path, metavar="SITE.yml", help="a real site")
+    what.add_argument("--setup", help="name or path of a setup, served by `heron simulate`")
+    parser.add_argument("--site", default="site", help="site in the MQTT topics")
+    parser.add_argument("--edge-id", default="edge-1", help="name of this process")
+    parser.add_argument("--broker", default="mqtt://127.0.0.1:1883", metavar="URL")
     parser.add_argument("--modbus", default=f"127.0.0.1:{DEFAULT_PORT}", metavar="HOST:PORT")
     parser.add_argument("--connections", type=int, default=1, help="connections to each port")
-    parser.add_argument("--broker", default="mqtt://127.0.0.1:1883", metavar="URL")
-    parser.add_argument("--site", default="site")
-    parser.add_argument("--edge-id", default="edge-1", help="name of this process")
     parser.add_argument("--agents", help="devices and meters, by commas; all by default")
     parser.add_argument("--mode", choices=[CLOSED, MONITOR, ADVISORY], default=CLOSED)
+    parser.add_argument("--fallback", choices=list(FallbackName), default=FallbackName.SAFE)
     timing = parser.add_mutually_exclusive_group()
     timing.add_argument(
         "--lockstep", action="store_true", help="act at each message of the plant's clock (default)"
@@ -47,7 +57,10 @@ def _parser() -> argparse.ArgumentParser:
     timing.add_argument("--pace", help="run free: real or xK, plant seconds a wall second")
     parser.add_argument("--period", type=float, help="wall seconds between two cycles of a device")
     parser.add_argument("--command-wait", type=float, default=30.0, help="lock-step: wall seconds")
+    parser.add_argument("--store", type=Path, help="file that keeps telemetry for the broker")
+    parser.add_argument("--http", metavar="HOST:PORT", help="serve /healthz and /metrics")
     parser.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING"])
+    parser.add_argument("--log-json", action="store_true", help="log JSON lines")
     parser.add_argument("--report", type=Path, metavar="FILE", help="write a summary at the end")
     parser.add_argument("--json", action="store_true", help="print the summary at the end")
     return parser
@@ -57,15 +70,13 @@ def run(argv: Sequence[str]) -> int:
     """Run ``heron edge``; return the exit code.
 
     Raises:
-        HeronError: A mistake in the options or the setup, or no broker.
+        HeronError: A mistake in the options, the setup or the site, or no broker.
     """
     args = _parser().parse_args(list(argv))
-    logging.basicConfig(
-        level=args.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s"
-    )
-    # Each of its time-outs would be one more line; the edge logs transitions.
-    logging.getLogger("pymodbus").setLevel(logging.CRITICAL)
-    summary = _look_after(args)
+    set_up_logging(args.log_level, as_json=args.log_json)
+    edge = _from_setup(args) if args.site_file is None else _from_site(args)
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        summary = runner.run(edge.run())
     text = json.dumps(summary)
     if args.report is not None:
         args.report.write_text(text, encoding="utf-8")
@@ -74,23 +85,81 @@ def run(argv: Sequence[str]) -> int:
     return 0
 
 
-def _look_after(args: argparse.Namespace) -> dict[str, object]:
+class _Edge:
+    """All that one process runs, before it runs."""
+
+    def __init__(
+        self,
+        settings: EdgeSettings,
+        time: PlantTime,
+        parts: Parts,
+        *,
+        site: str,
+        broker: str,
+        store: Path | None,
+        store_max_mb: float = 100.0,
+        http: str | None,
+        beside: Callable[[EdgeRuntime], Coroutine[None, None, None]] | None = None,
+    ) -> None:
+        self._settings = settings
+        self._time = time
+        self._parts = parts
+        self._site = site
+        self._broker = broker
+        self._store = store
+        self._store_bytes = int(1e6 * store_max_mb)
+        self._http = http
+        self._beside = beside
+
+    async def run(self) -> dict[str, object]:
+        """Run until SIGTERM or Ctrl-C; return the summary."""
+        stop = asyncio.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        edge_id = self._settings.edge_id
+        birth = Status(agent=edge_id, online=True, role="edge", version=__version__)
+        beside: list[Job] = [keep_watchdog]
+        async with AsyncExitStack() as stack:
+            bus = await stack.enter_async_context(
+                MqttBus(self._broker, site=self._site, status=birth, announce=False)
+            )
+            send = None
+            if self._store is not None:
+                store = stack.enter_context(TelemetryStore(self._store, self._store_bytes))
+                forward = StoreAndForward(bus, store, self._time.now)
+                send = forward.send
+                beside.append(forward.run)
+            runtime = EdgeRuntime(self._settings, bus, self._time, self._parts, send)
+            if self._http is not None:
+                await stack.enter_async_context(serve(runtime, self._http))
+            if self._beside is not None:
+                beside.append(partial(self._beside, runtime))
+            await runtime.run(stop, *beside)
+        return runtime.summary()
+
+
+def _from_setup(args: argparse.Namespace) -> _Edge:
     host, port = _address(args.modbus)
     rate = None if args.pace is None else rate_of(args.pace)
+    problems = []
     if args.pace is not None and rate is None:
-        raise ConfigError([ConfigProblem("--pace", args.pace, "expected real or xK, e.g. x60")])
+        problems.append(ConfigProblem("--pace", args.pace, "expected real or xK, e.g. x60"))
+    if args.connections < 1:
+        problems.append(ConfigProblem("--connections", args.connections, "expected at least 1"))
+    if args.period is not None and args.period <= 0:
+        problems.append(ConfigProblem("--period", args.period, "expected above 0"))
+    if problems:
+        raise ConfigError(problems)
     config = read_setup(args.setup).config
     time = PlantTime(rate=rate or 1.0, lockstep=rate is None)
-    agents = args.agents.split(",") if args.agents else None
-    if args.connections < 1:
-        raise ConfigError([ConfigProblem("--connections", args.connections, "at least 1")])
     parts = build_from_setup(
         config,
         host,
         port,
         time,
-        agents=agents,
+        agents=args.agents.split(",") if args.agents else None,
         mode=Mode(args.mode),
+        fallback=FallbackName(args.fallback),
         connections_per_port=args.connections,
     )
     settings = EdgeSettings(
@@ -98,8 +167,33 @@ def _look_after(args: argparse.Namespace) -> dict[str, object]:
         period_s=args.period or max(0.05, min(1.0, config.step_s / time.rate)),
         patience=Patience(command_s=args.command_wait),
     )
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(_serve(args, settings, time, parts))
+    return _Edge(
+        settings,
+        time,
+        parts,
+        site=args.site,
+        broker=args.broker,
+        store=args.store,
+        http=args.http,
+    )
+
+
+def _from_site(args: argparse.Namespace) -> _Edge:
+    site = load_site(args.site_file)
+    time = PlantTime()
+    keeper = SiteKeeper(args.site_file, time)
+    first = keeper.prepare(site)
+    return _Edge(
+        EdgeSettings(edge_id=site.edge_id, period_s=site.period_s),
+        time,
+        Parts({}, {}),
+        site=site.site,
+        broker=site.broker,
+        store=site.store,
+        store_max_mb=site.store_max_mb,
+        http=site.http,
+        beside=lambda runtime: keeper.run(first, runtime),
+    )
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -114,16 +208,3 @@ def _address(text: str) -> tuple[str, int]:
     if not host or not port.isdecimal() or not 0 < int(port) < 65536:
         raise ConfigError([ConfigProblem("--modbus", text, "expected HOST:PORT, port 1 to 65535")])
     return host.strip("[]"), int(port)
-
-
-async def _serve(
-    args: argparse.Namespace, settings: EdgeSettings, time: PlantTime, parts: Parts
-) -> dict[str, object]:
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    birth = Status(agent=settings.edge_id, online=True, role="edge", version=__version__)
-    async with MqttBus(args.broker, site=args.site, status=birth, announce=False) as bus:
-        runtime = EdgeRuntime(settings, bus, time, parts)
-        await runtime.run(stop)
-    return runtime.summary()

@@ -144,8 +144,9 @@ class SiteKeeper:
 
 
 def _configs(site: SiteConfig | None) -> dict[str, SiteDevice | SiteMeter]:
-    units = () if site is None else (*site.devices, *site.meters)
-    return {unit.name: unit for unit in units}
+    if site is None:
+        return {}
+    return {**{d.name: d for d in site.devices}, **{m.name: m for m in site.meters}}
 
 
 def _keep_stopped(before: DeviceCycle, after: DeviceCycle) -> None:

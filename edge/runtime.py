@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass, field
 
@@ -24,6 +24,9 @@ from heron.messaging.topics import CLOCK, COMMAND, MODE
 from heron.messaging.wire import Command, ModeRequest, PlantClock
 
 logger = logging.getLogger(__name__)
+
+Job = Callable[[], Coroutine[None, None, None]]
+"""Something to be run beside the cycles."""
 
 EVERYONE = "all"
 """Agent of a mode request that is meant for every device of every edge process."""
@@ -106,12 +109,12 @@ class EdgeRuntime:
             else None
         )
 
-    async def run(self, stop: asyncio.Event, *beside: Coroutine[None, None, None]) -> None:
+    async def run(self, stop: asyncio.Event, *beside: Job) -> None:
         """Run until ``stop`` is set, then leave every driven device at its safe set-point.
 
         Args:
             stop: Ends it.
-            beside: Run as long as it does.
+            beside: Called and run as long as it does.
         """
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self._close_connections)
@@ -129,7 +132,7 @@ class EdgeRuntime:
                         self._group.create_task(self._take_commands(commands), name="commands"),
                         self._group.create_task(self._take_modes(modes), name="modes"),
                         self._group.create_task(self._take_clock(clocks), name="clock"),
-                        *(self._group.create_task(job) for job in beside),
+                        *(self._group.create_task(job()) for job in beside),
                     ]
                     if self._lockstep is not None:
                         others.append(self._group.create_task(self._lockstep.run()))
@@ -184,6 +187,11 @@ class EdgeRuntime:
         phase_s = stagger(self._added, self.settings.period_s)
         self._added += 1
         self._jobs[name] = self._group.create_task(self._free_run(unit, phase_s), name=name)
+
+    @property
+    def broker_connected(self) -> bool:
+        """Whether messages reach the broker now."""
+        return self._bus.connected
 
     def summary(self) -> dict[str, object]:
         """Return what it did since its start, as plain data."""

@@ -113,6 +113,7 @@ def _options(arguments: argparse.Namespace, setup: Setup) -> RunOptions:
         wait_for=tuple(arguments.wait_for),
         min_step_wall_s=max(0.0, arguments.min_step_s),
         exit_when_finished=arguments.exit_when_finished,
+        models=tuple(arguments.models),
     )
 
 
@@ -232,6 +233,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--broker", default="", metavar="URL", help="mqtt://host:port for clock and account")
     add("--site", default="site", help="site in the MQTT topics")
     add("--wait-for", nargs="+", default=[], metavar="EDGE", help="edges that lock-step waits for")
+    add("--models", nargs="+", type=int, default=[], metavar="ID", help="more SunSpec models")
     add("--exit-when-finished", action="store_true", help="end after the last step")
     add("--json", action="store_true", help="print ready line and result as JSON")
     add("--verbose", action="store_true", help="log what happens")

@@ -60,6 +60,7 @@ class RunOptions:
         wait_for: Edge processes that lock-step waits for.
         min_step_wall_s: Least wall seconds between two steps of lock-step or ``max``.
         exit_when_finished: End when all steps are done; else go on serving.
+        models: SunSpec models that every device serves behind the usual ones.
     """
 
     pace: Pace
@@ -72,6 +73,7 @@ class RunOptions:
     wait_for: tuple[str, ...] = ()
     min_step_wall_s: float = 0.0
     exit_when_finished: bool = False
+    models: tuple[int, ...] = ()
 
 
 @dataclass(slots=True)
@@ -106,9 +108,8 @@ class Simulator:
         self._gate = Gate(self.options.wait_for)
         self._failed = self._finished = False
         measured = self.plant.reset(self.options.seed, self.options.start_s)
-        self.site = EmulatedSite(
-            site_plan(self.plant.setup.config), measured.setpoints, self._gate.advance
-        )
+        plan = site_plan(self.plant.setup.config, self.options.models)
+        self.site = EmulatedSite(plan, measured.setpoints, self._gate.advance)
         self.server = ModbusServer(self.site.units, self.options.host, self.options.port)
         self.site.show_measurements(measured, self._clock())
 

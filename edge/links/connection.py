@@ -64,6 +64,17 @@ class LinkCounters:
     lost: int = 0
 
 
+def _raise_swallowed_cancellation() -> None:
+    """Be cancelled after all, if a reply and the cancellation came in the same instant.
+
+    Until Python 3.12 `asyncio.wait_for`, in which pymodbus waits, then returns the reply and
+    forgets the cancellation, and a task that loops would never end.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
 def _read(
     client: ModbusBaseClient, unit: int, address: int, count: int, space: Space
 ) -> Awaitable[ModbusPDU]:
@@ -279,6 +290,7 @@ class ModbusConnection:
                 raise DeviceTimeout(device, self._timeout_s) from error
             self._silent = 0
             breaker.answered()
+            _raise_swallowed_cancellation()
             if self._gap_s:
                 await asyncio.sleep(self._gap_s)
         return reply

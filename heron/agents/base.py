@@ -1,31 +1,24 @@
-"""The base of all agents.
-
-Construction has two phases, so that a subclass may set its attributes before or after
-``super().__init__()``. The constructors only store what they are given. State, action and
-subordinates are built by ``set_state``, ``set_action`` and ``_build_subordinates`` when they are
-first used, and at the latest when the constructor has returned (`_TwoPhase`). Whoever holds an
-agent therefore holds a complete and checked one.
-"""
+"""The base of all agents: who it is, how it observes, decides and acts."""
 
 from __future__ import annotations
 
 import dataclasses
-import inspect
-from abc import ABCMeta, abstractmethod
+import math
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from heron.core.action import Action
-from heron.core.features import Vector, check_visibility
+from heron.agents.construction import Built
+from heron.agents.mailing import Mailing
+from heron.core.features import Vector
 from heron.core.observation import Observation
 from heron.core.policy import Policy
 from heron.core.spaces import Space
-from heron.core.state import State
 from heron.errors import ConfigError, ConfigProblem
-from heron.messaging.base import Broker, Message, MessageType, agent_channel
+from heron.messaging.base import Broker, MessageType
 from heron.protocols.base import NoProtocol, Protocol, Signal
 from heron.scheduling.dispatch import Dispatch
 from heron.scheduling.events import OBSERVATION_PRIORITY, Event, EventType
@@ -38,22 +31,7 @@ if TYPE_CHECKING:
 DEFAULT_ENV_ID = "default"
 
 
-class _TwoPhase(ABCMeta):
-    """Completes an agent when its whole constructor has run."""
-
-    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
-        agent = super().__call__(*args, **kwargs)
-        agent.complete()
-        return agent
-
-    @property
-    def __signature__(cls) -> inspect.Signature:
-        # __call__ above would hide the constructor's parameters from help() and inspect
-        parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]  # type: ignore[misc]
-        return inspect.Signature(parameters)
-
-
-class Agent(metaclass=_TwoPhase):
+class Agent(Built, Mailing):
     """Something that observes, decides and acts at its own rate.
 
     Override what is needed of ``set_state``, ``set_action``, ``apply_action``, ``update_state``,
@@ -92,6 +70,7 @@ class Agent(metaclass=_TwoPhase):
         tick_config: TickConfig | None = None,
         message_broker: Broker | None = None,
     ) -> None:
+        super().__init__()
         if not isinstance(agent_id, str) or not agent_id:
             raise ConfigError([ConfigProblem("agent_id", agent_id, "a name that is not empty")])
         self.agent_id = agent_id
@@ -110,73 +89,13 @@ class Agent(metaclass=_TwoPhase):
         self.upstream_action: NDArray[np.float64] | None = None
         self.pending_action: NDArray[np.float64] | None = None
         self.time_s = 0.0
-        self._state: State | None = None
-        self._action: Action | None = None
+        self._last_arrival: dict[str, float] = {}
         self._prepare()
 
-    # --- construction -------------------------------------------------------------------
+    # --- the hierarchy -------------------------------------------------------------------
 
     def _prepare(self) -> None:
         """Set what a kind of agent keeps beside the constructor's arguments."""
-
-    def complete(self) -> None:
-        """Build and check what has not been built yet; called after the constructor."""
-        self.state.check()
-        for name, feature in self.state.items():
-            check_visibility(feature.visibility, f"{self.agent_id}: {name}")
-        self.action  # noqa: B018 - builds it
-
-    @property
-    def state(self) -> State:
-        """The agent's state; built by `set_state` when first used."""
-        if self._state is None:
-            self._build("set_state", self.set_state)
-            if self._state is None:
-                raise ConfigError(f"{self._name()}: set_state() did not set self.state")
-        return self._state
-
-    @state.setter
-    def state(self, state: State) -> None:
-        if state.upstream_id is None:
-            state.upstream_id = self.upstream_id
-        self._state = state
-
-    @property
-    def action(self) -> Action:
-        """The agent's action; `set_action` gives it its specs when first used."""
-        if self._action is None:
-            self._action = Action()
-            try:
-                self._build("set_action", self.set_action)
-            except BaseException:
-                self._action = None
-                raise
-        return self._action
-
-    @action.setter
-    def action(self, action: Action) -> None:
-        self._action = action
-
-    def _build(self, hook: str, build: Any) -> None:
-        try:
-            build()
-        except AttributeError as error:
-            if error.obj is not self:
-                raise
-            raise ConfigError(
-                f"{self._name()}: {hook}() needs self.{error.name}, which is not set yet; set it "
-                "in __init__ before anything uses the agent's state, action or subordinates"
-            ) from error
-
-    def _name(self) -> str:
-        return f"{type(self).__name__} {self.agent_id!r}"
-
-    @abstractmethod
-    def set_state(self) -> None:
-        """Set ``self.state`` and append its features."""
-
-    def set_action(self) -> None:
-        """Declare the action with ``self.action.set_specs(...)``; none if not overridden."""
 
     @property
     def subordinates(self) -> Mapping[str, Agent]:
@@ -239,6 +158,7 @@ class Agent(metaclass=_TwoPhase):
         self.state.reset()
         self.action.reset()
         self.cost = self.safety = self.time_s = 0.0
+        self._last_arrival.clear()
         self.signal = {}
         self.upstream_action = self.pending_action = None
         self.protocol.reset()
@@ -339,6 +259,11 @@ class Agent(metaclass=_TwoPhase):
 
     # --- event-driven mode --------------------------------------------------------------
 
+    def start_ticking(self, time_s: float) -> None:
+        """Begin event-driven time: nothing is under way."""
+        self.time_s = time_s
+        self._last_arrival.clear()
+
     def tick(
         self,
         scheduler: EventScheduler,
@@ -357,6 +282,8 @@ class Agent(metaclass=_TwoPhase):
         if not self.decides:
             return
         delay = self.tick_config.next_obs_delay()
+        if delay > 0.0:
+            delay = self.in_order("observation", current_time, delay)
         observation = None if delay == 0.0 else self.observe(global_state, proxy)
         scheduler.schedule(
             Event(
@@ -376,11 +303,30 @@ class Agent(metaclass=_TwoPhase):
     def report(self, scheduler: Dispatch) -> None:
         """Send upstream what it may see of the state."""
         if self.upstream_id is not None:
-            scheduler.schedule_message_delivery(
-                self.upstream_id,
-                (MessageType.STATE, self.agent_id, self.shown_upstream()),
-                self.tick_config.next_msg_delay(),
-            )
+            self.post(self.upstream_id, MessageType.STATE, self.shown_upstream(), scheduler)
+
+    def post(self, recipient_id: str, kind: MessageType, content: Any, scheduler: Dispatch) -> None:
+        """Send a command, a signal or a report; it arrives after the message delay."""
+        delay = self.tick_config.next_msg_delay()
+        if delay > 0.0:
+            delay = self.in_order(recipient_id, scheduler.current_time, delay)
+        scheduler.schedule_message_delivery(recipient_id, (kind, self.agent_id, content), delay)
+
+    def in_order(self, way: str, now_s: float, delay_s: float) -> float:
+        """Return a delay with which nothing overtakes what went the same way before.
+
+        Args:
+            way: The recipient, or ``observation`` or ``effect``.
+            now_s: Plant seconds.
+            delay_s: As drawn; lengthened if jitter would let it arrive too early.
+        """
+        arrival = now_s + delay_s
+        last = self._last_arrival.get(way, arrival)
+        while arrival < last:
+            delay_s = math.nextafter(max(delay_s, last - now_s), math.inf)
+            arrival = now_s + delay_s
+        self._last_arrival[way] = arrival
+        return delay_s
 
     def shown_upstream(self) -> dict[str, Vector]:
         """Return what the agent above may see of the state, by feature name."""
@@ -420,9 +366,7 @@ class Agent(metaclass=_TwoPhase):
             scheduler: Where what follows goes; without one it follows at once.
         """
         if kind is MessageType.ACTION:
-            # within a process the sender has checked it; off a broker it comes as numbers
-            checked = isinstance(content, np.ndarray)
-            action = content if checked else self.checked_action(content)
+            action = self.checked_action(content)
             self.upstream_action = action
             self.schedule_effect(action, None, scheduler)
         elif kind is MessageType.SIGNAL:
@@ -444,54 +388,6 @@ class Agent(metaclass=_TwoPhase):
         self.tick_config = dataclasses.replace(
             self.tick_config, jitter_type=JitterType.NONE, jitter_ratio=0.0, rng=None
         )
-
-    # --- messages -----------------------------------------------------------------------
-
-    def send_message(
-        self,
-        recipient_id: str,
-        payload: Mapping[str, Any],
-        message_type: MessageType = MessageType.CUSTOM,
-    ) -> None:
-        """Send a message through the broker.
-
-        Raises:
-            ConfigError: The agent has no broker.
-            ValueError: The payload cannot be sent.
-        """
-        self._require_broker().publish(
-            agent_channel(recipient_id),
-            Message(self.env_id, self.agent_id, recipient_id, message_type, payload, self.time_s),
-        )
-
-    def receive_messages(self, clear: bool = True) -> list[Message]:
-        """Return the messages that have arrived, oldest first.
-
-        Raises:
-            ConfigError: The agent has no broker.
-        """
-        broker = self._require_broker()
-        return broker.consume(agent_channel(self.agent_id), self.agent_id, self.env_id, clear)
-
-    def _require_broker(self) -> Broker:
-        if self.message_broker is None:
-            raise ConfigError(
-                f"{self._name()} has no message broker; give it one, or call "
-                "configure_agents_for_distributed() of its environment"
-            )
-        return self.message_broker
-
-    def request_state_from_proxy(
-        self, proxy: ProxyAgent, owner_id: str, at_time: float | None = None
-    ) -> Mapping[str, Vector]:
-        """Return what this agent may see of another's state, by feature name.
-
-        Args:
-            proxy: Whom to ask.
-            owner_id: Whose state.
-            at_time: As it was known at this plant time; None: the latest.
-        """
-        return proxy.get_state(self.agent_id, owner_id, at_time)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.agent_id!r})"

@@ -55,12 +55,7 @@ class FieldAgent(Agent):
         scheduler: Dispatch | None = None,
     ) -> None:
         """Set the action's values, clipped to their bounds, and apply them."""
-        self.apply_action(self.set_checked(action))
-
-    def set_checked(self, action: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Set the action's values and return them as they were clipped."""
-        values = self.action.set_valid(action)
-        return np.concatenate([values.c, values.d]) if values.dim_d else values.c.copy()
+        self.apply_action(self.action.set_valid(action).values())
 
     def schedule_effect(
         self,
@@ -72,9 +67,10 @@ class FieldAgent(Agent):
         if scheduler is None:
             self.take_action(action)
         else:
-            scheduler.schedule_action_effect(
-                self.agent_id, action, self.tick_config.next_act_delay()
-            )
+            delay = self.tick_config.next_act_delay()
+            if delay > 0.0:
+                delay = self.in_order("effect", scheduler.current_time, delay)
+            scheduler.schedule_action_effect(self.agent_id, action, delay)
 
     def on_message(
         self, kind: MessageType, sender_id: str, content: Any, scheduler: Dispatch | None = None

@@ -212,6 +212,7 @@ class HierarchicalAgent(Agent):
         if scheduler is None or delay == 0.0:
             self.take_action(action, observation, scheduler)
         else:
+            delay = self.in_order("effect", scheduler.current_time, delay)
             scheduler.schedule_action_effect(
                 self.agent_id, (action, observation), delay, priority=SEND_PRIORITY
             )
@@ -275,11 +276,7 @@ class HierarchicalAgent(Agent):
         if scheduler is None:
             agent.on_message(kind, self.agent_id, content)
         else:
-            scheduler.schedule_message_delivery(
-                agent.agent_id,
-                (kind, self.agent_id, content),
-                self.tick_config.next_msg_delay(),
-            )
+            self.post(agent.agent_id, kind, content, scheduler)
 
     def on_message(
         self, kind: MessageType, sender_id: str, content: Any, scheduler: Dispatch | None = None

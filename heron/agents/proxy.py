@@ -94,6 +94,12 @@ class ProxyAgent:
             history.pop()
         history.append(snapshot)
 
+    def receive(self, snapshot: StateSnapshot) -> None:
+        """Keep a picture that has arrived; one that a newer has overtaken is dropped."""
+        history = self._history.get(snapshot.owner_id)
+        if history is not None and (not history or snapshot.time_s >= history[-1].time_s):
+            self.store(snapshot)
+
     def get_state(
         self, requestor_id: str, owner_id: str, at_time: float | None = None
     ) -> Mapping[str, Vector]:

@@ -19,13 +19,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from heron.cli.observer import Observer, Recorder
 from heron.cli.processes import Child, ChildFailed, memory_mb
-from heron.cli.tally import Tally
 from heron.errors import HeronError
 from heron.messaging.bus import BusCounters
 from heron.messaging.embedded import LOOPBACK, EmbeddedBroker, free_port
 from heron.messaging.mqtt import MqttBus
+from heron.messaging.observer import Observer, Recorder
+from heron.messaging.tally import Tally
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +56,7 @@ class LoopPlan:
         port: Modbus port; None takes a free one.
         broker: URL; None starts the embedded one.
         record: File for every message.
+        http: Port of the operator's page; None for no page.
     """
 
     setup: str
@@ -71,6 +72,7 @@ class LoopPlan:
     broker: str | None = None
     site: str = "site"
     record: Path | None = None
+    http: int | None = None
     dso: str = "DSO"
 
 
@@ -251,6 +253,8 @@ class LoopRunner:
         controller = ["controller", *common]
         if plan.policy is not None:
             controller += ["--policy", plan.policy]
+        if plan.http is not None:
+            controller += ["--http", str(plan.http)]
         edge = [
             *("edge", *common, "--modbus", f"{LOOPBACK}:{port}", "--edge-id", EDGE),
             *("--report", str(self._edge_report_path)),

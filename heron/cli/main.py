@@ -35,6 +35,7 @@ SUMMARIES = {
     "train": "train policies",
     "evaluate": "compare policies on test days",
     "export": "write a trained policy as .onnx",
+    "new-project": "make a project of your own, outside of this repository",
     "gap": "measure what timing costs: synchronous, event-driven, deployed",
 }
 

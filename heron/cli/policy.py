@@ -68,7 +68,7 @@ def _show(args: argparse.Namespace) -> int:
         *((f"test {k}", v) for k, v in _flat(manifest.evaluation)),
     ]
     for label, value in rows:
-        print(f"{label:<24}{value}")
+        print(f"{label:<32}{value}")
     print(f"observation ({codec.obs_dim})")
     for spec in codec.fields:
         print(f"  {spec.path} [{spec.unit or '-'}] / {spec.scale:g}")

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from heron.cli.tally import Tally
+from heron.messaging.tally import Tally
 
 SCHEMA = 1
 """Grows when a key changes its meaning or goes away."""

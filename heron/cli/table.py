@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from heron.cli.tally import Tally
+from heron.messaging.tally import Tally
 from heron.messaging.wire import Telemetry
 from heron.powergrid.setups import SetupConfig
 

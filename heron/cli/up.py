@@ -54,6 +54,7 @@ def run(argv: Sequence[str]) -> int:
         broker=options.broker,
         site=options.site,
         record=options.record,
+        http=options.http,
         dso=setup.config.dso_config.name,
     )
     result = LoopResult()
@@ -240,6 +241,7 @@ def _parser() -> argparse.ArgumentParser:
         help="seconds of plant time, day:N, test:N, train:N, or auto (the first test day)",
     )
     add("--port", type=_port, help="Modbus port of the simulator (default: a free one)")
+    add("--http", type=_port, metavar="PORT", help="serve the operator's page on loopback")
     add("--broker", metavar="URL", help="mqtt://host:port (default: the embedded broker)")
     add("--site", default="site", help="name of the site in the topics (default %(default)s)")
     add("--report", type=Path, metavar="FILE", help="report (default: in the run's folder)")

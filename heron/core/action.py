@@ -133,6 +133,10 @@ class Action:
         self.c = np.minimum(np.maximum(vector, self.low), self.high)
         return self
 
+    def values(self) -> Floats:
+        """Return c, then d, shape (size,)."""
+        return np.concatenate([self.c, self.d]) if self.dim_d else self.c.copy()
+
     def scale(self) -> Floats:
         """Return the continuous part normalised to [-1, 1] (0 where the bounds coincide)."""
         span = self.high - self.low
@@ -156,7 +160,7 @@ class Action:
 
     def vector(self) -> NDArray[np.float32]:
         """Return c, then d, as float32, shape (size,)."""
-        return np.concatenate([self.c, self.d]).astype(np.float32)
+        return self.values().astype(np.float32)
 
     @property
     def space(self) -> Space:

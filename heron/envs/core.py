@@ -125,7 +125,12 @@ class HeronEnvCore(EventDriven):
         }
 
     def share_states(self) -> None:
-        """Let reports travel up at once: over the broker when distributed, and to the proxy."""
+        """Let reports travel up at once: over the broker when distributed, and to the proxy.
+
+        In event-driven time they travel by themselves, and this does nothing.
+        """
+        if self._scheduler is not None:
+            return
         if not self.centralized:
             instant = self._instant()
             for agent in sorted(self._known.values(), key=lambda agent: agent.level):

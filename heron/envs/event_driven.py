@@ -107,7 +107,7 @@ class EventDriven(Occurrences):
         return scheduler
 
     def _start_ticking(self, agent: Agent, scheduler: EventScheduler) -> None:
-        agent.time_s = scheduler.current_time
+        agent.start_ticking(scheduler.current_time)
         scheduler.register_agent(agent.agent_id, agent.tick_config, level=agent.level)
         if isinstance(agent, HierarchicalAgent):
             agent.listen()
@@ -123,7 +123,7 @@ class EventDriven(Occurrences):
         Args:
             global_state_fn: Returns the public numbers that agents see when they measure.
             on_action_effect: Called as ``(agent_id, action)`` when a field agent's action takes
-                effect; its ``apply_action(action)`` if not given.
+                effect, clipped to its bounds; its ``apply_action(action)`` if not given.
             on_env_update: Called as ``(time_from, time_to)``, in plant seconds, to advance the
                 plant with the set-points in force and to fill the agents' features; before
                 anyone measures or any set-point changes.
@@ -198,13 +198,15 @@ class EventDriven(Occurrences):
 
     def _handle_tick(self, event: Event, scheduler: EventScheduler) -> None:
         time_s = event.timestamp
+        agent = self._known[event.agent_id]
         if event.payload is None:  # one that a condition woke ticks beside its grid
-            scheduler.schedule_agent_tick(event.agent_id)
+            scheduler.schedule_agent_tick(event.agent_id, tick_config=agent.tick_config)
         if time_s > self._plant_time_s:
             self.advance_plant(time_s)
-        agent = self._known[event.agent_id]
         if self.proxy is not None:
-            self.proxy.store(agent.state, time_s)
+            delay = agent.tick_config.next_msg_delay()
+            picture = agent.state.snapshot(time_s)
+            scheduler.schedule_message_delivery(self.proxy.agent_id, picture, delay)
         agent.tick(scheduler, time_s, self._global_state(), self.proxy)
 
     def _handle_observation(self, event: Event, scheduler: EventScheduler) -> None:
@@ -216,7 +218,9 @@ class EventDriven(Occurrences):
 
     def _handle_message(self, event: Event, scheduler: EventScheduler) -> None:
         recipient = self._known.get(event.agent_id)
-        if recipient is not None:
+        if self.proxy is not None and event.agent_id == self.proxy.agent_id:
+            self.proxy.receive(event.payload)
+        elif recipient is not None:
             for kind, sender, content in self._carried(event):
                 recipient.on_message(kind, sender, content, scheduler)
 
@@ -240,7 +244,7 @@ class EventDriven(Occurrences):
             agent.take_action(event.payload)
         else:
             agent.action.set_valid(event.payload)
-            self._on_action_effect(event.agent_id, event.payload)
+            self._on_action_effect(event.agent_id, agent.action.values())
 
     def _handle_env_update(self, event: Event, scheduler: EventScheduler) -> None:
         self.advance_plant(event.timestamp)

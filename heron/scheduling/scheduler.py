@@ -25,7 +25,10 @@ class _Ticker:
         self.next_tick = origin
         self.priority = priority
 
-    def advance(self) -> float:
+    def advance(self, config: TickConfig | None) -> float:
+        if config is not None and config is not self.config:
+            # retimed: a new grid starts at the present tick
+            self.config, self.origin, self.count = config, self.next_tick, 0
         # on a grid without jitter, time is a product and not a sum: no drift after a million
         if self.config.rng is None:
             self.count += 1
@@ -102,10 +105,21 @@ class EventScheduler:
         heapq.heappush(self._heap, (timestamp, event.priority, sequence, event))
         return event
 
-    def schedule_agent_tick(self, agent_id: str, timestamp: float | None = None) -> Event:
+    def schedule_agent_tick(
+        self,
+        agent_id: str,
+        timestamp: float | None = None,
+        *,
+        tick_config: TickConfig | None = None,
+    ) -> Event:
         """Schedule an agent's next tick on its own grid, or an extra one at ``timestamp``.
 
         An extra tick carries a payload, so that whoever handles it does not go on from it.
+
+        Args:
+            agent_id: Whose.
+            timestamp: Of an extra tick.
+            tick_config: Its timing from now on; the one that it was registered with if not given.
 
         Raises:
             ConfigError: The agent is not registered.
@@ -114,7 +128,7 @@ class EventScheduler:
         if ticker is None:
             raise ConfigError([ConfigProblem("agent_id", agent_id, "a registered agent")])
         extra = timestamp is not None
-        when = ticker.advance() if timestamp is None else timestamp
+        when = ticker.advance(tick_config) if timestamp is None else timestamp
         return self.schedule(
             Event(
                 when,

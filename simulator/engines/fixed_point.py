@@ -151,7 +151,7 @@ class FixedPointEngine:
             np.empty(self.layout.size),
         )
         passes = MAX_PASSES if move_taps and self.controlled else 0
-        iterations = kernels.solve(self.network, self.work, case, passes, dt_s, self.tolerance_pu)
+        iterations = self.run(case, passes, dt_s)
         if iterations < 0:
             raise PowerFlowDiverged(input_fault(self._grid, injections) or BEYOND)
         out = case.out
@@ -177,6 +177,11 @@ class FixedPointEngine:
             ),
             capacitor_switchings=int(out[1]),
         )
+
+    def run(self, case: Case, passes: int, dt_s: float) -> int:
+        """Solve a scenario in place; return its iterations, or a negative code."""
+        code: int = kernels.solve(self.network, self.work, case, passes, dt_s, self.tolerance_pu)
+        return code
 
     def check_shapes(
         self, injections: tuple[FloatArray, ...], state: GridState | BatchState

@@ -326,11 +326,7 @@ def solve(  # noqa: PLR0917 - compiled code takes positions
             break
     if passes > 0:
         wait(net, case, dt_s)
-    measure(net, w, case.v, case.v_pu, case.out)
-    case.out[0] = moves
-    case.out[1] = switchings
-    for k in range(len(case.p_mw)):
-        case.out[4] += case.p_mw[k]
+    finish(net, w, case, moves, switchings)
     return iterations
 
 
@@ -411,6 +407,16 @@ def measure(net: Network, w: Work, v: ComplexArray, v_pu: ComplexArray, out: Flo
             t += 1
         out[at] = worst * 100.0
         at += 1
+
+
+@kernel
+def finish(net: Network, w: Work, case: Case, moves: int, switchings: int) -> None:
+    """Fill the results of a scenario whose voltages are solved."""
+    measure(net, w, case.v, case.v_pu, case.out)
+    case.out[0] = moves
+    case.out[1] = switchings
+    for k in range(len(case.p_mw)):
+        case.out[4] += case.p_mw[k]
 
 
 @kernel

@@ -57,11 +57,19 @@ def pandapower_net(grid: Grid) -> Any:
             index[t.to_bus],
             sn_mva=t.kva / 1e3,
             vn_hv_kv=t.kv_from,
-            vn_lv_kv=t.kv_to * t.tap,
+            vn_lv_kv=t.kv_to,
             vkr_percent=t.r_pct,
             vk_percent=math.hypot(t.r_pct, t.x_pct),
             pfe_kw=0.0,
             i0_percent=0.0,
+            # a fixed ratio as a tap: lightsim2grid does not see it in the rated voltage
+            tap_side="lv",
+            tap_neutral=0,
+            tap_min=0,
+            tap_max=1,
+            tap_step_percent=100.0 * (t.tap - 1.0),
+            tap_pos=1,
+            tap_changer_type="Ratio",
             name=t.name,
         )
     for bank in banks_of(grid):

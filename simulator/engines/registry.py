@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 from heron.errors import ConfigError, ConfigProblem
 from heron.powergrid.networks import Grid
 from simulator.engines.base import Engine
 
 
 def available_engines() -> tuple[str, ...]:
-    """Return the names that `make_engine` takes."""
-    return ("threephase", "balanced", "pandapower")
+    """Return the names that `make_engine` takes; lightsim2grid only where it is installed."""
+    optional = ("lightsim2grid",) if find_spec("lightsim2grid") else ()
+    return ("threephase", "balanced", "pandapower", *optional)
 
 
 def make_engine(name: str, grid: Grid) -> Engine:
@@ -30,5 +33,9 @@ def make_engine(name: str, grid: Grid) -> Engine:
         from simulator.engines.pandapower_engine import PandapowerEngine
 
         return PandapowerEngine(grid)
+    if name == "lightsim2grid" and name in available_engines():
+        from simulator.engines.lightsim_engine import LightsimEngine
+
+        return LightsimEngine(grid)
     expected = f"expected one of {', '.join(available_engines())}"
     raise ConfigError([ConfigProblem("engine", name, expected)])

@@ -19,38 +19,61 @@ from simulator.modbus.image import UnitImage
 
 @dataclass(frozen=True, slots=True)
 class _Function:
-    """One function of model 704 that reverts.
+    """One function that masters enable, set, and that reverts.
 
     Attributes:
-        prefix: What the names of its points begin with.
-        values: The points that take the value of their namesakes ending in ``Rvrt``.
+        enable: Point that switches it on.
+        values: Points that hold what it does; each takes the value of its namesake ending in
+            ``Rvrt`` where there is one.
+        timeout: Point that holds the time after which it reverts.
+        remaining: Point that shows how much of it is left, or empty.
+        enable_after: Point that tells what ``enable`` becomes, or empty for 0.
+        others: More points that masters may write.
     """
 
-    prefix: str
+    enable: str
     values: tuple[str, ...]
+    timeout: str
+    remaining: str = ""
+    enable_after: str = ""
+    others: tuple[str, ...] = ()
 
-    def point(self, suffix: str) -> str:
-        return f"704.{self.prefix}{suffix}"
+    @property
+    def writable(self) -> frozenset[str]:
+        """The points that masters may write, as far as the device has them."""
+        reversions = (f"{name}Rvrt" for name in self.values)
+        after = (self.enable_after,) if self.enable_after else ()
+        own = (self.enable, *self.values, self.timeout)
+        return frozenset({*own, *reversions, *after, *self.others})
 
 
-_CEILING = _Function("WMaxLimPct", ("704.WMaxLimPct",))
-_ACTIVE = _Function("WSet", ("704.WSet", "704.WSetPct"))
-_REACTIVE = _Function("VarSet", ("704.VarSet", "704.VarSetPct"))
-_FUNCTIONS = (_CEILING, _ACTIVE, _REACTIVE)
+def _of_704(prefix: str, *values: str, others: tuple[str, ...] = ()) -> _Function:
+    head = f"704.{prefix}"
+    return _Function(
+        f"{head}Ena",
+        tuple(f"704.{name}" for name in values),
+        f"{head}RvrtTms",
+        f"{head}RvrtRem",
+        f"{head}EnaRvrt",
+        others,
+    )
+
+
+_CEILING = _of_704("WMaxLimPct", "WMaxLimPct")
+_ACTIVE = _of_704("WSet", "WSet", "WSetPct", others=("704.WSetMod",))
+_REACTIVE = _of_704("VarSet", "VarSet", "VarSetPct", others=("704.VarSetMod", "704.VarSetPri"))
+_OLD_CEILING = _Function("123.WMaxLim_Ena", ("123.WMaxLimPct",), "123.WMaxLimPct_RvrtTms")
 _VAR_MODES = (0, 1, 3, VARS)
 """Modes of VarSet that are obeyed; 'per cent of what is available' (2) is not."""
 
 
-def _writable(table: DerTable) -> frozenset[str]:
-    functions = _FUNCTIONS if table.ratings.has_q else (_CEILING, _ACTIVE)
-    names = {"715.ControllerHb"}
-    for function in functions:
-        names.update(
-            name
-            for name, register in table.registers.items()
-            if register.writable and name.startswith(f"704.{function.prefix}")
-        )
-    return frozenset(names)
+def _functions(table: DerTable) -> tuple[_Function, ...]:
+    functions = [_CEILING, _ACTIVE]
+    if table.ratings.has_q:
+        functions.append(_REACTIVE)
+    if 123 in table.models:
+        functions.append(_OLD_CEILING)
+    return tuple(functions)
 
 
 class DerImage(UnitImage):
@@ -64,14 +87,19 @@ class DerImage(UnitImage):
     def __init__(self, table: DerTable, idle: Setpoint) -> None:
         self.table = table
         self.idle = idle
+        self._functions = _functions(table)
         self._remaining_s: dict[str, float] = {}
         self._plant_s = 0.0
         super().__init__(
             table.registers,
             {**table.fixed_values(), **_initial_controls(table, idle)},
-            _writable(table),
+            self._writable(),
             identity={0: "HERON-HIL", 1: "Emulated DER", 2: "1", 4: table.device_id},
         )
+
+    def _writable(self) -> frozenset[str]:
+        names = {"715.ControllerHb"}.union(*(f.writable for f in self._functions))
+        return frozenset(names & self.table.registers.keys())
 
     # --- what masters write ---
 
@@ -84,19 +112,21 @@ class DerImage(UnitImage):
     def written(self, names: frozenset[str]) -> None:
         """Start the reversion time of each function that was written."""
         remaining: dict[str, Raw] = {}
-        for function in _FUNCTIONS:
-            if any(name.startswith(f"704.{function.prefix}") for name in names):
-                remaining[function.point("RvrtRem")] = self._start(function)
+        for function in self._functions:
+            if names & function.writable:
+                left = self._start(function)
+                if function.remaining:
+                    remaining[function.remaining] = left
         if remaining:
             self.publish(remaining)
 
     def _start(self, function: _Function) -> int:
-        enabled = self.value(function.point("Ena")) == 1
-        timeout = self.value(function.point("RvrtTms"))
+        enabled = self.value(function.enable) == 1
+        timeout = self.value(function.timeout)
         if not enabled or not isinstance(timeout, (int, float)) or timeout <= 0:
-            self._remaining_s.pop(function.prefix, None)
+            self._remaining_s.pop(function.enable, None)
             return 0
-        self._remaining_s[function.prefix] = float(timeout)
+        self._remaining_s[function.enable] = float(timeout)
         return int(timeout)
 
     # --- what the device does ---
@@ -129,38 +159,38 @@ class DerImage(UnitImage):
     def _pass(self, elapsed_s: float) -> dict[str, Raw]:
         self._plant_s += elapsed_s
         values: dict[str, Raw] = {"715.DERHb": int(self._plant_s) % 0xFFFFFFFF}
-        for function in _FUNCTIONS:
-            if function.prefix not in self._remaining_s:
+        for function in self._functions:
+            if function.enable not in self._remaining_s:
                 continue
-            left = self._remaining_s[function.prefix] - elapsed_s
+            left = self._remaining_s[function.enable] - elapsed_s
             # A step of 0.1 s added up a thousand times must not revert one step late.
             if left > 1e-6:
-                self._remaining_s[function.prefix] = left
-                values[function.point("RvrtRem")] = math.ceil(left - 1e-6)
+                self._remaining_s[function.enable] = left
+                if function.remaining:
+                    values[function.remaining] = math.ceil(left - 1e-6)
             else:
-                del self._remaining_s[function.prefix]
+                del self._remaining_s[function.enable]
                 values.update(self._reversion(function))
         return values
 
     def _reversion(self, function: _Function) -> dict[str, Raw]:
-        values: dict[str, Raw] = {function.point("RvrtRem"): 0}
+        values: dict[str, Raw] = {function.remaining: 0} if function.remaining else {}
         for name in function.values:
-            fallback = self.value(f"{name}Rvrt")
+            fallback = self.value(f"{name}Rvrt") if f"{name}Rvrt" in self.registers else None
             if fallback is not None:
                 values[name] = fallback
-        enable = self.value(function.point("EnaRvrt"))
-        values[function.point("Ena")] = 0 if enable is None else enable
+        enable = self.value(function.enable_after) if function.enable_after else None
+        values[function.enable] = 0 if enable is None else enable
         return values
 
 
 def _initial_controls(table: DerTable, idle: Setpoint) -> dict[str, Raw]:
     safe, ratings = table.safe, table.ratings
     values: dict[str, Raw] = {"715.LocRemCtl": 0, "715.DERHb": 0, "715.ControllerHb": 0}
-    for function in _FUNCTIONS:
-        if function is _REACTIVE and not ratings.has_q:
-            continue
-        values |= {function.point("Ena"): 0, function.point("EnaRvrt"): 1}
-        values |= {function.point("RvrtTms"): 0, function.point("RvrtRem"): 0}
+    for function in _functions(table):
+        values |= {function.enable: 0, function.timeout: 0}
+        if function.remaining:
+            values |= {function.remaining: 0, function.enable_after: 1}
     values |= {"704.WSetMod": WATTS, "704.WSet": idle.p_mw * 1e6}
     values |= {"704.WSetRvrt": safe.p_mw * 1e6, "704.WMaxLimPct": 100.0}
     ceiling = 100.0

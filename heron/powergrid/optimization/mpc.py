@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import osqp
 from scipy import sparse
 
 from heron.policy import PolicyCodec
 from heron.powergrid.accounting import STORED_ENERGY_VALUE
 from heron.powergrid.device_configs import GeneratorConfig, InverterSourceConfig, StorageConfig
+from heron.powergrid.optimization.qp import QuadraticProgramme
 from heron.powergrid.setups import MicrogridConfig
 
 FloatArray = npt.NDArray[np.float64]
@@ -45,13 +45,8 @@ class StoragePlan:
         per_take = self._hours * config.ch_eff / e
         # Unknowns: power given (n), power taken (n), state of charge after each step (n).
         step = sparse.eye(n) - sparse.eye(n, k=-1)
-        matrix = sparse.bmat(
-            [
-                [sparse.hstack([sparse.diags(-per_give), sparse.diags(-per_take), step])],
-                [sparse.eye(3 * n)],
-            ],
-            format="csc",
-        )
+        change = sparse.hstack([sparse.diags(-per_give), sparse.diags(-per_take), step])
+        matrix = sparse.vstack([change, sparse.eye(3 * n)], format="csc")
         weight = np.concatenate([np.tile(2.0 * SMOOTHING * self._hours, 2), np.zeros(n)])
         self._upper = np.concatenate(
             [
@@ -61,18 +56,7 @@ class StoragePlan:
             ]
         )
         self._lower = np.concatenate([np.zeros(2 * n), np.full(n, config.soc_min)])
-        self._solver: Any = osqp.OSQP()
-        self._solver.setup(
-            P=sparse.diags(weight, format="csc"),
-            q=np.zeros(3 * n),
-            A=matrix,
-            l=np.concatenate([np.zeros(n), self._lower]),
-            u=np.concatenate([np.zeros(n), self._upper]),
-            eps_abs=1e-5,
-            eps_rel=1e-5,
-            max_iter=20_000,
-            verbose=False,
-        )
+        self._programme = QuadraticProgramme(weight, matrix, 1e-5)
 
     def power_mw(self, soc: float, prices: FloatArray, end_value: float) -> float:
         """Return the power of the first step, positive = discharges.
@@ -91,15 +75,14 @@ class StoragePlan:
         start = min(max(soc, config.soc_min), config.soc_max)
         first = np.zeros(n)
         first[0] = start
-        self._solver.update(
-            q=cost,
-            l=np.concatenate([first, self._lower]),
-            u=np.concatenate([first, self._upper]),
+        best = self._programme.solve(
+            cost,
+            np.concatenate([first, self._lower]),
+            np.concatenate([first, self._upper]),
         )
-        result = self._solver.solve(raise_error=False)
-        if result.info.status_val not in (1, 2):
+        if best is None:
             return 0.0
-        power = float(result.x[0] - result.x[n])
+        power = float(best[0] - best[n])
         return min(max(power, config.p_min_mw), config.p_max_mw)
 
 

@@ -13,14 +13,13 @@ from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
-import osqp
-from scipy import sparse
 
 from heron.policy import PolicyCodec
 from heron.powergrid.device_configs import InverterSourceConfig
 from heron.powergrid.envelope import DeviceLimits
 from heron.powergrid.networks import Grid
 from heron.powergrid.optimization.network import RadialNetwork
+from heron.powergrid.optimization.qp import QuadraticProgramme
 from heron.powergrid.setups import SetupConfig
 
 FloatArray = npt.NDArray[np.float64]
@@ -85,35 +84,17 @@ class VoltageShield:
         self._low = np.array([x.p_min_mw for x in limits] + [x.q_min_mvar for x in limits])
         self._high = np.array([x.p_max_mw for x in limits] + [x.q_max_mvar for x in limits])
         self._is_source = np.array(is_source or [False] * n)
-        circle, radius = _circles(limits)
-        self._radius = radius
-        eye = sparse.eye(2 * n)
-        slack = sparse.csc_matrix(-np.ones((n, 1)))
-        sense = sparse.csc_matrix(self._sensitivity)
-        self._matrix = sparse.bmat(
-            [
-                [eye, None],
-                [circle, None],
-                [sense, slack],
-                [sense, -slack],
-                [None, sparse.eye(1)],
-            ],
-            format="csc",
-        )
-        self._solver: Any = osqp.OSQP()
-        lower, upper = self._bounds(np.zeros(n), np.zeros(n), np.zeros(2 * n))
-        self._solver.setup(
-            P=sparse.diags(np.append(self._weight, SLACK_WEIGHT), format="csc"),
-            q=np.zeros(2 * n + 1),
-            A=self._matrix,
-            l=lower,
-            u=upper,
-            eps_abs=TOLERANCE,
-            eps_rel=TOLERANCE,
-            max_iter=20_000,
-            polishing=True,
-            verbose=False,
-        )
+        self._circle, self._radius = _circles(limits)
+        slack = -np.ones((n, 1))
+        rows = [
+            np.hstack([np.eye(2 * n), np.zeros((2 * n, 1))]),
+            np.hstack([self._circle, np.zeros((len(self._radius), 1))]),
+            np.hstack([self._sensitivity, slack]),
+            np.hstack([self._sensitivity, -slack]),
+            np.append(np.zeros(2 * n), 1.0)[None, :],
+        ]
+        weights = np.append(self._weight, SLACK_WEIGHT)
+        self._programme = QuadraticProgramme(weights, np.vstack(rows), TOLERANCE)
 
     @classmethod
     def for_microgrid(
@@ -171,11 +152,10 @@ class VoltageShield:
         present = np.concatenate([now.p_mw, now.q_mvar])
         lower, upper = self._bounds(now.v_low_pu, now.v_high_pu, present)
         upper[: 2 * n] = high
-        self._solver.update(q=np.append(-self._weight * asked, 0.0), l=lower, u=upper)
-        result = self._solver.solve(raise_error=False)
-        if result.info.status_val not in (1, 2) or not np.isfinite(result.x).all():
+        found = self._programme.solve(np.append(-self._weight * asked, 0.0), lower, upper)
+        if found is None:
             return ceiling, asked[n:]
-        best = np.clip(result.x[:-1], self._low, high)
+        best = np.clip(found[:-1], self._low, high)
         untouched = self._is_source & (best[:n] > asked[:n] - CURTAILED)
         return np.where(untouched, ceiling, best[:n]), best[n:]
 
@@ -183,11 +163,10 @@ class VoltageShield:
         change = self._sensitivity @ (asked - np.concatenate([now.p_mw, now.q_mvar]))
         low, high = self._band
         inside = (now.v_low_pu + change >= low).all() and (now.v_high_pu + change <= high).all()
-        rows = self._matrix[2 * self._n : 2 * self._n + len(self._radius), :-1]
-        return bool(inside and (rows @ asked <= self._radius + TOLERANCE).all())
+        return bool(inside and (self._circle @ asked <= self._radius + TOLERANCE).all())
 
 
-def _circles(limits: Sequence[DeviceLimits]) -> tuple[Any, FloatArray]:
+def _circles(limits: Sequence[DeviceLimits]) -> tuple[FloatArray, FloatArray]:
     """Return rows and radii of polygons inside each device's circle of apparent power."""
     n = len(limits)
     rows, radii = [], []
@@ -200,7 +179,7 @@ def _circles(limits: Sequence[DeviceLimits]) -> tuple[Any, FloatArray]:
             row[k], row[n + k] = np.cos(angle), np.sin(angle)
             rows.append(row)
             radii.append(limit.s_max_mva * np.cos(np.pi / POLYGON_SIDES))
-    return sparse.csc_matrix(np.array(rows).reshape(-1, 2 * n)), np.array(radii)
+    return np.array(rows).reshape(-1, 2 * n), np.array(radii)
 
 
 class ShieldedPolicy:

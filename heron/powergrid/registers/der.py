@@ -20,28 +20,26 @@ from functools import cached_property
 
 from heron.powergrid.device_configs import DeviceConfig, InverterSourceConfig
 from heron.powergrid.quantities import DeviceReading, Setpoint
+from heron.powergrid.registers import more_models
 from heron.powergrid.registers.codec import Raw
+from heron.powergrid.registers.scales import (
+    INT16,
+    INT32,
+    NOMINAL_HZ,
+    NOMINAL_LL_V,
+    UINT16,
+    exponent_for,
+)
 from heron.powergrid.registers.sunspec import ModelChoice, SunSpecLayout, fixed_values, lay_out
 from heron.powergrid.registers.table import Block, RegisterMap, Words, Write
 
-NOMINAL_LL_V = 480.0
-"""Nominal line-to-line voltage at a device's terminals, behind its own transformer."""
-NOMINAL_HZ = 60.0
 WATTS = 1
 """WSetMod: the set-point is in watts."""
 VARS = 4
 """VarSetMod: the set-point is in var."""
-_INT16 = 32766
-_UINT16 = 65534
-_INT32 = 2_000_000_000
+_CEILINGS = (("704.WMaxLimPctEna", "704.WMaxLimPct"), ("123.WMaxLim_Ena", "123.WMaxLimPct"))
 _FIXED_EXPONENTS = {"Hz_SF": -3, "PF_SF": -3, "V_SF": -2, "TotWh_SF": 0, "TotVarh_SF": 0}
 _PHASE_INDEX = {"a": 1, "b": 2, "c": 3}
-
-
-def exponent_for(full_scale: float, largest_raw: int) -> int:
-    """Return the smallest decimal exponent at which ``full_scale`` still fits."""
-    exponent = math.ceil(math.log10(max(full_scale, 1e-9) / largest_raw))
-    return max(-4, min(10, exponent))
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +93,7 @@ class DerTable:
         device_id: Whose.
         ratings: Its nameplate, from which the scale factors follow.
         safe: Where it goes back to when it hears nothing.
-        extra: More models to be served behind the usual ones.
+        models: More models to be served behind the usual ones; see `more_models`.
     """
 
     def __init__(
@@ -103,12 +101,14 @@ class DerTable:
         device_id: str,
         ratings: Ratings,
         safe: Setpoint,
-        extra: tuple[ModelChoice, ...] = (),
+        models: tuple[int, ...] = (),
     ) -> None:
         self.device_id = device_id
         self.ratings = ratings
         self.safe = safe
-        self.choices = (*_choices(ratings), *extra)
+        more = more_models.choices(ratings, more_models.checked(models))
+        self.models = tuple(choice.model_id for choice in more)
+        self.choices = (*_choices(ratings), *more)
         self.layout: SunSpecLayout = lay_out(self.choices)
 
     @property
@@ -126,6 +126,7 @@ class DerTable:
         return {
             **fixed_values(self.layout, self.choices),
             **_nameplate(self.device_id, self.ratings),
+            **more_models.fixed_values(self.ratings, self.models),
         }
 
     # --- what it shows ---
@@ -175,7 +176,7 @@ class DerTable:
             values["713.SoC"] = 100.0 * reading.soc
             values["713.WHAvail"] = 1e6 * reading.soc * self.ratings.e_mwh
             values["713.Sta"] = 0
-        return values
+        return values | more_models.reading_values(self.ratings, self.models, reading)
 
     def failed_values(self, cause: str) -> dict[str, Raw]:
         """Return the points of a device that cannot measure: nothing old looks fresh."""
@@ -185,7 +186,7 @@ class DerTable:
         values.update({"701.InvSt": 6, "701.Alrm": 1 << 16, "701.MnAlrmInfo": cause[:64]})
         if self.stores:
             values.update({"713.SoC": None, "713.WHAvail": None, "713.Sta": 2})
-        return values
+        return values | more_models.failed_values(self.ratings, self.models)
 
     def decode_reading(self, words: Words) -> dict[str, float | None]:
         """Return the reading's fields by name; None where the device gives no value."""
@@ -297,12 +298,18 @@ class DerTable:
         return None if percent is None else percent / 100.0 * self.ratings.w_max_mw
 
     def active_ceiling(self, words: Words) -> float | None:
-        """Return the active power that ``WMaxLimPct`` allows, MW; None while it is off."""
+        """Return the active power that ``WMaxLimPct`` allows, MW; None while it is off.
+
+        Where the older model 123 is served too, its ceiling counts as well.
+        """
         number = self.registers.number
-        percent = number(words, "704.WMaxLimPct")
-        if number(words, "704.WMaxLimPctEna") != 1 or percent is None:
-            return None
-        return percent / 100.0 * self.ratings.w_max_mw
+        ceilings = []
+        for enable, point in _CEILINGS:
+            if point in self.registers and number(words, enable) == 1:
+                percent = number(words, point)
+                if percent is not None:
+                    ceilings.append(percent / 100.0 * self.ratings.w_max_mw)
+        return min(ceilings, default=None)
 
     def reactive_set(self, words: Words) -> float | None:
         """Return the reactive power that ``VarSet`` commands, Mvar; None while it is off."""
@@ -385,14 +392,14 @@ def _phase_voltages(reading: DeviceReading, phases: int) -> tuple[float, ...]:
 def _choices(ratings: Ratings) -> tuple[ModelChoice, ...]:
     head_room = 1.25 * 1e6 * max(ratings.s_mva, ratings.w_max_mw)
     amps = head_room / (math.sqrt(3.0) * NOMINAL_LL_V)
-    power = exponent_for(head_room, _INT16)
-    rated = exponent_for(head_room, _UINT16)
-    fine = exponent_for(head_room, _INT32)
+    power = exponent_for(head_room, INT16)
+    rated = exponent_for(head_room, UINT16)
+    fine = exponent_for(head_room, INT32)
     fine = max(0, fine)
     measured = {**_FIXED_EXPONENTS, "W_SF": power, "VA_SF": power, "Var_SF": power}
-    measured |= {"A_SF": exponent_for(amps, _INT16), "Tmp_SF": -1}
+    measured |= {"A_SF": exponent_for(amps, INT16), "Tmp_SF": -1}
     capacity = {"W_SF": rated, "VA_SF": rated, "Var_SF": rated, "PF_SF": -3, "V_SF": -2}
-    capacity |= {"A_SF": exponent_for(amps, _UINT16), "S_SF": -3}
+    capacity |= {"A_SF": exponent_for(amps, UINT16), "S_SF": -3}
     control = {"PF_SF": -3, "WMaxLimPct_SF": -2, "WSet_SF": fine, "WSetPct_SF": -2}
     control |= {"VarSet_SF": fine, "VarSetPct_SF": -2}
     choices = [
@@ -402,7 +409,7 @@ def _choices(ratings: Ratings) -> tuple[ModelChoice, ...]:
         ModelChoice(704, exponents=control),
     ]
     if ratings.e_mwh is not None:
-        energy = exponent_for(1.25e6 * ratings.e_mwh, _UINT16)
+        energy = exponent_for(1.25e6 * ratings.e_mwh, UINT16)
         choices.append(ModelChoice(713, exponents={"WH_SF": energy, "Pct_SF": -2}))
     choices.append(ModelChoice(715))
     return tuple(choices)

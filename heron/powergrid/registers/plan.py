@@ -16,7 +16,6 @@ from heron.powergrid.quantities import Setpoint
 from heron.powergrid.registers.clock import ClockTable
 from heron.powergrid.registers.der import DerTable, Ratings
 from heron.powergrid.registers.meter import MeterTable
-from heron.powergrid.registers.sunspec import ModelChoice
 from heron.powergrid.setups.models import SetupConfig
 
 DEFAULT_PORT = 5020
@@ -108,15 +107,15 @@ class SitePlan:
         return self.meters[name].table.resolution(point)
 
 
-def site_plan(config: SetupConfig, extra: tuple[ModelChoice, ...] = ()) -> SitePlan:
+def site_plan(config: SetupConfig, models: tuple[int, ...] = ()) -> SitePlan:
     """Lay out all units of a setup.
 
     Args:
         config: The setup.
-        extra: Models to be served by every device behind the usual ones.
+        models: SunSpec models that every device has behind the usual ones.
 
     Raises:
-        ConfigError: A device is called as a meter.
+        ConfigError: A device is called as a meter, or a model cannot be served.
     """
     clash = [d for d in config.device_ids if d == HEAD_METER]
     if clash:
@@ -128,7 +127,7 @@ def site_plan(config: SetupConfig, extra: tuple[ModelChoice, ...] = ()) -> SiteP
             device = entry.device_state_config
             offset, unit_id = next(places)
             safe = Setpoint(device.safe_p_mw, device.safe_q_mvar)
-            table = DerTable(entry.name, Ratings.of(device), safe, extra)
+            table = DerTable(entry.name, Ratings.of(device), safe, models)
             reversion_s = device.reversion_s or REVERSION_INTERVALS * config.step_s
             devices[entry.name] = DeviceUnit(
                 entry.name, microgrid.name, unit_id, offset, table, reversion_s

@@ -81,8 +81,9 @@ def safe_setpoint_problems(config: SetupConfig, source: str = "") -> list[Config
             ("safe_q_mvar", device.safe_q_mvar, device.q_range_mvar),
         ):
             # Doing nothing is always safe: a generator below its minimum goes to its minimum.
-            if not min(low, 0.0) <= value <= max(high, 0.0):
-                expected = f"within the device's range, {low:g} to {high:g}"
+            least, most = min(low, 0.0), max(high, 0.0)
+            if not least <= value <= most:
+                expected = f"within the device's range, {least:g} to {most:g}"
                 problems.append(ConfigProblem(f"{at}.{key}", value, expected, source))
     return problems
 

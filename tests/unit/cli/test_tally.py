@@ -7,7 +7,7 @@ import pytest
 
 from heron.cli.report import build_report, write_report
 from heron.cli.table import plant_time, render
-from heron.cli.tally import Samples, Tally
+from heron.messaging.tally import Samples, Tally
 from heron.messaging.wire import (
     Acted,
     AgentAccount,

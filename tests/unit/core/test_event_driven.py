@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from heron.messaging import InMemoryBroker
+from heron.messaging import InMemoryBroker, MessageType
 from heron.scheduling import Event, EventType, JitterType, TickConfig
 
 STEP_S = 900.0
@@ -247,6 +247,84 @@ def test_two_agents_with_one_seed_scatter_differently_and_repeatably(toy):
     assert len({tuple(t[:5]) for t in first.values()}) == len(first)
     assert ticks(3) == first
     assert ticks(4) != first
+
+
+def test_nothing_overtakes_what_was_sent_before_however_much_delays_scatter(toy):
+    wild = {"jitter_type": JitterType.UNIFORM, "jitter_ratio": 1.0, "seed": 2}
+    ticks = {
+        1: toy.every(1.0, msg_delay=20.0, act_delay=20.0, **wild),
+        2: toy.every(1.0, obs_delay=20.0, msg_delay=20.0, **wild),
+        3: toy.every(1e6),
+    }
+    env = toy.Env(toy.build(ticks, n_sites=1, n_batteries=1))
+    arrived, sent, measured = [], [], []
+    battery, site = env.batteries[0], env.sites[0]
+    site.policy.forward = lambda observation: (
+        measured.append(observation.timestamp) or [0.001 * len(measured)]
+    )
+    env.setup_event_driven()
+    env.setup_default_handlers(
+        on_action_effect=lambda _, action: sent.append(float(action[0])),
+        on_env_update=lambda _, end: battery.state.charge.set_values(soc=end),
+    )
+
+    def report(event):
+        if event.event_type is EventType.MESSAGE_DELIVERY and event.agent_id == "MG1":
+            arrived.append(float(event.payload[2]["Charge"][0]))
+
+    env.scheduler.before_event = report
+    env.run_event_driven(300.0)
+    for series in (arrived, sent, measured):
+        assert len(series) > 200
+        assert series == sorted(series)
+
+
+def test_jitter_that_is_switched_off_or_on_in_a_run_counts_from_the_next_tick(toy):
+    env = toy.Env(toy.Battery("b", tick_config=toy.every(10.0)))
+    battery = env.batteries[0]
+    ticked = []
+    env.start_event_driven().before_event = lambda e: (
+        ticked.append(e.timestamp) if e.event_type is EventType.AGENT_TICK else None
+    )
+    env.run_event_driven(50.0)
+    battery.enable_jitter(JitterType.UNIFORM, 0.2, seed=1)
+    env.run_event_driven(150.0)
+    battery.disable_jitter()
+    env.run_event_driven(300.0)
+    gaps = np.diff(ticked)
+    assert set(gaps[:5]) == {10.0}
+    assert len(set(gaps[5:12])) == 7
+    assert gaps[-8:] == pytest.approx([10.0] * 8)
+
+
+def test_a_proxy_in_event_driven_time_knows_a_state_only_when_it_has_arrived(toy):
+    env = toy.Env(toy.build(toy.every(60.0, msg_delay=45.0)))
+    proxy = env.use_proxy()
+    env.start_event_driven()
+    for until, newest in ((104.0, 0.0), (106.0, 60.0), (164.0, 60.0), (166.0, 120.0)):
+        env.run_event_driven(until)
+        env.get_observations()
+        assert proxy.history("MG1", "b10")[-1][0] == newest
+
+
+def test_a_scheduled_command_that_is_not_finite_stops_before_the_device(toy):
+    env = toy.Env(toy.Battery("b", tick_config=toy.every(60.0)))
+    scheduler = env.start_event_driven()
+    command = (MessageType.ACTION, "somebody", np.array([np.nan]))
+    scheduler.schedule_message_delivery("b", command, 5.0)
+    with pytest.raises(ValueError, match="b: .*finite"):
+        env.run_event_driven(10.0)
+    assert env.batteries[0].p_mw == 0.0
+
+
+def test_effects_are_clipped_to_the_bounds_of_the_action(toy):
+    env = toy.Env(toy.Battery("b", tick_config=toy.every(60.0)))
+    env.setup_event_driven()
+    effects = []
+    env.setup_default_handlers(on_action_effect=lambda _, action: effects.append(action.tolist()))
+    env.submit_actions({"b": [50.0]})
+    env.run_event_driven(1.0)
+    assert effects == [[2.0]]
 
 
 def test_a_custom_event_runs_at_its_time_on_an_advanced_plant(toy):

@@ -110,7 +110,7 @@ async def test_an_outage_loses_no_message(store: TelemetryStore) -> None:
     assert {m.sequence for m in heard} == set(range(30))
     historical = [m.sequence for m in heard if m.historical]
     # The last 2.5 s before the outage are in doubt, so they are sent again.
-    assert historical == list(range(8, 20))
+    assert historical == list(range(7, 20))
     assert len(store) == 0
 
 

@@ -186,8 +186,37 @@ def test_unknown_profiles_are_named_with_their_keys() -> None:
 def test_names_used_twice_are_refused(tmp_path: Path) -> None:
     raw = yaml.safe_load(GUIDE)
     raw["microgrid_configs"][1]["devices"][0]["name"] = "gen1"
+    raw["microgrid_configs"][2]["name"] = "MG1"
     found = problems_of(write(tmp_path, yaml.safe_dump(raw)))
-    assert "'gen1' is used twice" in found["(all)"]
+    assert list(found) == ["microgrid_configs[1].devices[0].name", "microgrid_configs[2].name"]
+    assert "'gen1' is used twice" in found["microgrid_configs[1].devices[0].name"]
+    raw["penalty"] = "much"
+    assert len(problems_of(write(tmp_path, yaml.safe_dump(raw)))) == 3
+
+
+def test_safe_set_point_that_a_device_cannot_carry_out_is_refused() -> None:
+    plain = load_setup("ieee34_ieee13")
+    plain["microgrid_configs"][0]["devices"][0]["device_state_config"]["safe_p_mw"] = 5.0
+    plain["microgrid_configs"][0]["devices"][1]["device_state_config"]["safe_q_mvar"] = -0.4
+    with pytest.raises(ConfigError) as caught:
+        as_setup(plain)
+    at = "microgrid_configs[0].devices[{}].device_state_config.{}".format
+    assert [(p.where, p.expected) for p in caught.value.problems] == [
+        (at(0, "safe_p_mw"), "within the device's range, 0 to 1"),
+        (at(1, "safe_q_mvar"), "within the device's range, -0.18 to 0.18"),
+    ]
+
+
+def test_limits_that_cross_are_all_reported() -> None:
+    plain = load_setup("ieee34_ieee13")
+    _, ess, pv = (d["device_state_config"] for d in plain["microgrid_configs"][0]["devices"])
+    ess.update(soc_min=0.9, soc_max=0.1)
+    pv.update(q_min_MVAr=0.3, q_max_MVAr=-0.3)
+    plain["v_limits_pu"] = [1.05, 0.95]
+    with pytest.raises(ConfigError) as caught:
+        as_setup(plain)
+    assert len(caught.value.problems) == 3
+    assert all("low" in p.expected for p in caught.value.problems)
 
 
 @pytest.mark.parametrize(
@@ -196,6 +225,7 @@ def test_names_used_twice_are_refused(tmp_path: Path) -> None:
         ("penalty: 1\npenalty: 2\n", "line 2, column 1", "the key 'penalty' stands twice"),
         ("dso_config: [1,\n", "line 2, column 1", "expected the node content"),
         ("- 1\n", "(all)", "a mapping of keys"),
+        ("? [a, b]\n: 1\n", "line 1, column 3", "found unhashable key"),
         ("", "(all)", "a mapping of keys"),
     ],
 )

@@ -43,7 +43,12 @@ def test_rule_charges_when_cheap_and_discharges_when_dear() -> None:
 
 
 def test_rule_supports_the_voltage_beyond_its_dead_band() -> None:
-    rule = RulePolicy(CODEC, {}, v_dead_pu=0.01, v_full_pu=0.05)
+    rule = RulePolicy(CODEC, {}, v_dead_pu=0.01, v_full_pu=0.05, response=1.0)
     assert values(rule.act([1.0, 0.5, 0.995]))[2] == 0.0
     assert values(rule.act([1.0, 0.5, 0.97]))[2] == pytest.approx(0.1, rel=1e-4)
     assert values(rule.act([1.0, 0.5, 1.08]))[2] == pytest.approx(-0.1)
+
+
+def test_rule_goes_a_part_of_the_way_to_the_droop_in_each_step() -> None:
+    rule = RulePolicy(CODEC, {}, v_dead_pu=0.01, v_full_pu=0.05, response=0.5)
+    assert values(rule.act([1.0, 0.5, 0.97]))[2] == pytest.approx(0.05, rel=1e-4)

@@ -11,8 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
-from heron.cli.tally import Tally
 from heron.messaging.bus import Bus, Subscription
+from heron.messaging.tally import Tally
 from heron.messaging.topics import TOPICS
 from heron.messaging.wire import Message
 
