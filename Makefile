@@ -1,13 +1,15 @@
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
+# npm packages of the conformance tests, where there is npm
+MASTERS := $(if $(shell command -v npm 2>/dev/null),tests/contract/masters/node_modules/.package-lock.json)
 
 .PHONY: up test check train bench docs new-project clean
 
 up: $(VENV)/.runtime  ## Run the main job: plant, broker, edge agents, coordinators
 	$(BIN)/heron up
 
-test: $(VENV)/.dev  ## Pass the tests
+test: $(VENV)/.dev $(MASTERS)  ## Pass the tests
 	$(BIN)/pytest -q
 
 check: $(VENV)/.dev  ## Format, lint, types, import contracts
@@ -44,6 +46,10 @@ $(VENV)/.dev: $(VENV)/bin/pip pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet -c constraints.txt "torch==2.13.0"
 	$(BIN)/pip install --quiet -c constraints.txt -e ".[dev]"
 	@touch $@ $(VENV)/.runtime
+
+tests/contract/masters/node_modules/.package-lock.json: tests/contract/masters/package-lock.json
+	cd tests/contract/masters && npm ci --silent --omit=optional --no-audit --no-fund
+	@touch $@
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

@@ -192,8 +192,14 @@ def _wanted(agents: Iterable[str] | None, known: Sequence[str], setup: str) -> l
     return names
 
 
-def connect(link: LinkConfig, time: PlantTime) -> ModbusConnection:
-    """Return the connection of a site's link, not opened yet."""
+def connect(link: LinkConfig, time: PlantTime, *, patient: bool = False) -> ModbusConnection:
+    """Return the connection of a site's link, not opened yet.
+
+    Args:
+        link: Where.
+        time: Clocks.
+        patient: Many units are expected not to answer; that does not make the link bad.
+    """
     return ModbusConnection(
         link.address,
         client_factory(link),
@@ -202,6 +208,7 @@ def connect(link: LinkConfig, time: PlantTime) -> ModbusConnection:
         gap_s=link.gap_s,
         # A late reply on a serial line would be taken for the next one.
         reconnect_on_silence=link.kind in ("serial", "rtu_over_tcp"),
+        drop_after=1_000_000 if patient else 6,
     )
 
 

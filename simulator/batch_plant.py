@@ -212,7 +212,7 @@ class BatchPlant:
         state = self._engine.initial_state(len(starts_s))
         solution = self._engine.solve(scale, now.p_mw, now.q_mvar, state)
         for _ in range(SETTLING_SOLVES):
-            moving = np.flatnonzero(solution.tap_moves > 0)
+            moving = np.flatnonzero((solution.tap_moves > 0) | (solution.capacitor_switchings > 0))
             if not moving.size:
                 break
             part = self._engine.solve(

@@ -142,17 +142,12 @@ class Plant:
                 done, solution = carry_out(now)
         except PowerFlowDiverged as error:
             raise PowerFlowDiverged(error.cause, step=step) from error
-        reasons = done.reasons | self._inverters.reasons(wanted, now)
+        if self._inverters.rounds:
+            own_rule = self._inverters.reasons(wanted, now)
+            done = replace(done, reasons=done.reasons | own_rule)
         time_s = old.time_s + dt_s
         self._state = self._read(
-            replace(done, reasons=reasons),
-            solution,
-            step=step,
-            time_s=time_s,
-            dt_s=dt_s,
-            asked=asked,
-            row=row,
-            scale=scale,
+            done, solution, step=step, time_s=time_s, dt_s=dt_s, asked=asked, row=row, scale=scale
         )
         return self._state.measurements
 
@@ -182,7 +177,7 @@ class Plant:
         try:
             solution = self.engine.solve(injections, self.engine.initial_state())
             for _ in range(SETTLING_SOLVES):
-                if solution.tap_moves == 0:
+                if solution.tap_moves == 0 and solution.capacitor_switchings == 0:
                     break
                 solution = self.engine.solve(injections, solution.state)
         except PowerFlowDiverged as error:

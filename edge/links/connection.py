@@ -179,7 +179,9 @@ class ModbusConnection:
             self._down.clear()
             client = self._make_client(self._state_changed)
             self._client = client
-            if await client.connect() and not self._down.is_set():
+            connected = await client.connect()
+            _raise_swallowed_cancellation()
+            if connected and not self._down.is_set():
                 self._backoff.reset()
                 self.counters.connects += 1
                 self._silent = 0

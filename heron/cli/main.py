@@ -28,6 +28,8 @@ SUMMARIES = {
     "up": "run the whole loop: plant, broker, edge agents, coordinators",
     "simulate": "serve an emulated plant over Modbus/TCP",
     "edge": "run device agents against real or emulated devices",
+    "check": "find every mistake in a site file of the edge",
+    "scan": "find units and SunSpec models behind an address",
     "controller": "run the coordinators and the DSO",
     "setups": "list, show and check setups",
     "policy": "show, check and sign policy files",

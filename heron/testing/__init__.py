@@ -1,1 +1,1 @@
-"""TBD."""
+"""For tests, ours and yours: virtual time, links and brokers in memory, fault injection."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from heron.errors import ConfigError, ConfigProblem
 from heron.powergrid.device_configs import (
     ControllableLoadConfig,
     DeviceConfig,
@@ -64,9 +65,10 @@ def physics_class(config: type[DeviceConfig]) -> type[DevicePhysics[Any]]:
     """Return the physics of a device's configuration class, or of the nearest base class.
 
     Raises:
-        KeyError: None is known.
+        ConfigError: None is known.
     """
     for base in config.__mro__:
         if issubclass(base, DeviceConfig) and base in _PHYSICS:
             return _PHYSICS[base]
-    raise KeyError(f"no physics for {config.__qualname__}: see simulator.physics.add_physics")
+    expected = "a device with physics: give them to simulator.physics.add_physics"
+    raise ConfigError([ConfigProblem("device type", config.__qualname__, expected)])

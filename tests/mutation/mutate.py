@@ -79,7 +79,7 @@ def survives(tree: ast.Module, module: types.ModuleType, test_file: str) -> bool
         try:
             exec(
                 compile(ast.fix_missing_locations(tree), str(module.__file__), "exec"), vars(module)
-            )  # noqa: S102
+            )
         except Exception:  # noqa: BLE001 - a mutant that cannot be imported is noticed
             os._exit(1)
         import pytest

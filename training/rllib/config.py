@@ -117,6 +117,8 @@ def _module_spec(module: str, options: TrainOptions, env: RllibMicrogrids) -> RL
         model_config={
             "hiddens": list(options.hidden),
             "std": options.std,
+            "std_end": options.std_end,
+            "total_steps": options.iterations * options.train_batch_size,
             "action_masks": None if layout is None else layout.action_masks.tolist(),
             "state_dim": state_dim,
         },

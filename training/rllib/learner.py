@@ -10,6 +10,7 @@ import torch
 from ray.rllib.algorithms.ppo.torch.ppo_torch_learner import PPOTorchLearner
 from ray.rllib.connectors.connector_v2 import ConnectorV2
 from ray.rllib.core.columns import Columns
+from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 
 from training.errors import TrainingDiverged
 from training.rllib.modules import GLOBAL_STATE
@@ -98,10 +99,12 @@ class NormalisingPPOLearner(PPOTorchLearner):
         return loss
 
     def after_gradient_based_update(self, *, timesteps: dict[str, Any]) -> None:
-        """Update the normalisers with the batch that was just learned from."""
+        """Update the normalisers with the batch that was just learned from, and the noise."""
         super().after_gradient_based_update(timesteps=timesteps)
+        steps = int(timesteps[NUM_ENV_STEPS_SAMPLED_LIFETIME])
         for module_id, (obs, state, mask) in self._seen.items():
             module = self.module[module_id].unwrapped()
             valid = slice(None) if mask is None else mask
             module.update_normaliser(obs[valid], None if state is None else state[valid])
+            module.set_progress(steps)
         self._seen = {}

@@ -7,6 +7,7 @@ because a slot may hold different things for different agents.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -81,9 +82,10 @@ def perceptron(size_in: int, hiddens: Sequence[int], size_out: int, gain: float)
 class ActorCritic(TorchRLModule, ValueFunctionAPI, InferenceOnlyAPI):
     """A Gaussian actor and a critic.
 
-    ``model_config``: ``hiddens`` (widths), ``std`` (initial standard deviation),
-    ``action_masks`` ((n_agents, act_dim); the observation ends in the agent's one-hot code) or
-    None, ``state_dim`` (length of the global state that the critic sees; 0: the observation).
+    ``model_config``: ``hiddens`` (widths), ``std`` and ``std_end`` (standard deviation at the
+    start and after ``total_steps``), ``action_masks`` ((n_agents, act_dim); the observation ends
+    in the agent's one-hot code) or None, ``state_dim`` (length of the global state that the
+    critic sees; 0: the observation).
     """
 
     def setup(self) -> None:
@@ -100,8 +102,9 @@ class ActorCritic(TorchRLModule, ValueFunctionAPI, InferenceOnlyAPI):
         self.n_code = 0 if masks is None else self.n_groups
         self.obs_norm = RunningNorm(self.n_groups, self.obs_dim - self.n_code)
         self.actor = perceptron(self.obs_dim, hiddens, act_dim, 0.01)
-        log_std = torch.log(torch.tensor(float(config["std"])))
-        self.log_std = nn.Parameter(torch.full((act_dim,), float(log_std)))
+        self._std = (float(config["std"]), float(config["std_end"]))
+        self._total_steps = int(config["total_steps"])
+        self.register_buffer("log_std", torch.full((act_dim,), math.log(self._std[0])))
         if not self.inference_only:
             if self.state_dim:
                 self.state_norm = RunningNorm(1, self.state_dim)
@@ -142,6 +145,12 @@ class ActorCritic(TorchRLModule, ValueFunctionAPI, InferenceOnlyAPI):
         x = self.state_norm(batch[GLOBAL_STATE], torch.zeros_like(group))
         code = nn.functional.one_hot(group, self.n_groups).to(x.dtype)
         return self.critic(torch.cat([x, code], dim=-1)).squeeze(-1)
+
+    def set_progress(self, steps: int) -> None:
+        """Let the noise fall with the steps that were trained for."""
+        start, end = self._std
+        share = min(1.0, steps / self._total_steps)
+        self.log_std.fill_(math.log(start + share * (end - start)))
 
     def update_normaliser(self, obs: torch.Tensor, state: torch.Tensor | None) -> None:
         """Take a batch of observations (and global states) into the statistics."""

@@ -64,6 +64,7 @@ class PointConfig(_Frozen):
         poll_s: Least plant seconds between two reads of a ``low`` point.
         not_implemented: Raw value that means "no value".
         symbols: Names of an enumeration's values.
+        constant: Value that is written with every command, e.g. a mode that has to be set.
     """
 
     address: int = Field(ge=0, le=65536)
@@ -82,6 +83,7 @@ class PointConfig(_Frozen):
     poll_s: float | None = Field(None, gt=0)
     not_implemented: float | None = None
     symbols: dict[int, str] = Field(default_factory=dict)
+    constant: float | None = None
 
     @property
     def registers(self) -> int:
@@ -108,6 +110,8 @@ class PointConfig(_Frozen):
             )
         if self.space in (Space.INPUT, Space.DISCRETE) and self.access is not Access.READ:
             yield "access", str(self.access), f"expected R: {self.space} cannot be written"
+        if self.constant is not None and self.access is Access.READ:
+            yield "access", str(self.access), "expected RW or W: a constant is written"
         if self.bits is not None:
             yield from self._bit_faults(width)
         if self.not_implemented is not None and self.type not in FLOAT_TYPES:

@@ -2,8 +2,9 @@
 
 A few names mean something (see `MapConfig`): the fields of a reading, ``p_set_mw`` and
 ``q_set_mvar``, and what goes with a command where the device has it: ``enable`` is written 1,
-``reversion_s`` the time-out, ``p_reversion_mw`` and ``q_reversion_mvar`` where to go back to,
-``heartbeat`` a counter. All other points are told along with the telemetry.
+``reversion_s`` the time-out (``q_reversion_s`` where reactive power has its own),
+``p_reversion_mw`` and ``q_reversion_mvar`` where to go back to, ``heartbeat`` a counter. A point with
+a ``constant`` is written with each command. All other points are told along with the telemetry.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ COMMAND_POINTS = (
     *SETPOINT_POINTS,
     "enable",
     "reversion_s",
+    "q_reversion_s",
     "p_reversion_mw",
     "q_reversion_mvar",
     "heartbeat",
@@ -93,6 +95,12 @@ class MapTable:
         self.config = config
         self.safe = safe
         self.registers = config.registers() if registers is None else registers
+        self._constants = {
+            name: point.constant
+            for name, point in config.points.items()
+            if point.constant is not None
+        }
+        self._commands = frozenset({*COMMAND_POINTS, *self._constants})
         self._check()
 
     def _check(self) -> None:
@@ -119,7 +127,7 @@ class MapTable:
         return self._reads(
             r
             for r in self.registers.values()
-            if r.name in READING_POINTS or (r.priority == "high" and r.name not in COMMAND_POINTS)
+            if r.name in READING_POINTS or (r.priority == "high" and r.name not in self._commands)
         )
 
     @cached_property
@@ -129,7 +137,7 @@ class MapTable:
             r
             for r in self.registers.values()
             if r.name not in READING_POINTS
-            and r.name not in COMMAND_POINTS
+            and r.name not in self._commands
             and r.priority == "low"
             and r.access != "W"
         )
@@ -155,7 +163,7 @@ class MapTable:
         """Return every number that was read, by name; None where the device gives no value."""
         points: dict[str, float | None] = {}
         for name, register in self.registers.items():
-            if name in COMMAND_POINTS or register.type is RegisterType.STRING:
+            if name in self._commands or register.type is RegisterType.STRING:
                 continue
             wanted = name in READING_POINTS
             if wanted or words.bytes_at(register.address, register.count, register.space):
@@ -181,11 +189,14 @@ class MapTable:
         Raises:
             ValueError: A value is not finite or does not fit its register.
         """
+        timeout = 0 if reversion_s is None else max(1, math.ceil(reversion_s))
         values: dict[str, Raw] = {
+            **self._constants,
             "p_set_mw": setpoint.p_mw,
             "q_set_mvar": setpoint.q_mvar,
             "enable": 1,
-            "reversion_s": 0 if reversion_s is None else max(1, math.ceil(reversion_s)),
+            "reversion_s": timeout,
+            "q_reversion_s": timeout,
             "p_reversion_mw": self.safe.p_mw,
             "q_reversion_mvar": self.safe.q_mvar,
         }

@@ -269,7 +269,7 @@ def test_nothing_overtakes_what_was_sent_before_however_much_delays_scatter(toy)
     )
 
     def report(event):
-        if event.event_type is EventType.MESSAGE_DELIVERY and event.agent_id == "MG1":
+        if event.event_type is EventType.MESSAGE_DELIVERY and event.payload[1] == "b10":
             arrived.append(float(event.payload[2]["Charge"][0]))
 
     env.scheduler.before_event = report
@@ -312,7 +312,7 @@ def test_a_scheduled_command_that_is_not_finite_stops_before_the_device(toy):
     scheduler = env.start_event_driven()
     command = (MessageType.ACTION, "somebody", np.array([np.nan]))
     scheduler.schedule_message_delivery("b", command, 5.0)
-    with pytest.raises(ValueError, match="b: .*finite"):
+    with pytest.raises(ValueError, match=r"b: .*finite"):
         env.run_event_driven(10.0)
     assert env.batteries[0].p_mw == 0.0
 

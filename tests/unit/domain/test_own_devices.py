@@ -107,7 +107,7 @@ class ElectrolyserConfig(DeviceConfig):
 
 
 def test_one_decorator_makes_a_device_known_to_setups_and_agents() -> None:
-    @register_device("Electrolyser")
+    @register_device("ElectrolyserUnderTest")
     class Electrolyser(DeviceAgent):
         config_model = ElectrolyserConfig
 
@@ -120,7 +120,7 @@ def test_one_decorator_makes_a_device_known_to_setups_and_agents() -> None:
         "connection_bus": "DSO Bus 850",
         "devices": [
             {
-                "type": "Electrolyser",
+                "type": "ElectrolyserUnderTest",
                 "name": "h2",
                 "device_state_config": {"bus": "Bus 633", "p_rated_mw": 0.5},
             }

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from heron.errors import ConfigError
 from heron.powergrid.device_configs import (
     ControllableLoadConfig,
     DeviceConfig,
@@ -380,7 +381,7 @@ def test_users_device_brings_its_own_physics() -> None:
         def advance(self, state: Any, p_set_mw: Any, q_set_mvar: Any, ambient: Any) -> Advance:
             return Advance(p_set_mw, q_set_mvar, state, np.zeros(self.n, dtype=np.int64))
 
-    with pytest.raises(KeyError, match="ElectrolyserConfig"):
+    with pytest.raises(ConfigError, match="ElectrolyserConfig"):
         physics_class(ElectrolyserConfig)
     add_physics(ElectrolyserConfig, ElectrolyserPhysics)
     assert physics_class(ElectrolyserConfig) is ElectrolyserPhysics

@@ -16,7 +16,14 @@ def module(masks: list[list[float]] | None, obs_dim: int, act_dim: int) -> Actor
     return ActorCritic(
         observation_space=gym.spaces.Box(-np.inf, np.inf, (obs_dim,), np.float32),
         action_space=gym.spaces.Box(-1, 1, (act_dim,), np.float32),
-        model_config={"hiddens": [8], "std": 0.5, "action_masks": masks, "state_dim": 0},
+        model_config={
+            "hiddens": [8],
+            "std": 0.5,
+            "std_end": 0.1,
+            "total_steps": 1000,
+            "action_masks": masks,
+            "state_dim": 0,
+        },
     )
 
 
@@ -70,3 +77,10 @@ def test_exported_network_without_padding_equals_the_padded_module() -> None:
 def test_critic_stays_out_of_what_runners_hold() -> None:
     net = module(None, 3, 2)
     assert net.get_non_inference_attributes() == ["critic"]
+
+
+def test_noise_falls_linearly_with_the_steps() -> None:
+    net = module(None, 3, 2)
+    for steps, std in ((0, 0.5), (500, 0.3), (1000, 0.1), (5000, 0.1)):
+        net.set_progress(steps)
+        assert net.log_std.exp().tolist() == pytest.approx([std, std])

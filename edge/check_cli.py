@@ -1,0 +1,42 @@
+"""``heron check``: find every mistake in a site file, without touching a device."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from edge.reload import SiteKeeper
+from edge.site import load_site
+from edge.timing import PlantTime
+from heron.errors import ConfigError, PolicyError
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run ``heron check``; return 0 when there is nothing to complain about."""
+    parser = argparse.ArgumentParser(
+        prog="heron check", description="Check a site file, its register maps and its policies."
+    )
+    parser.add_argument("site_file", type=Path, metavar="SITE.yml")
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args(list(argv))
+    problems: list[str] = []
+    summary: dict[str, object] = {}
+    try:
+        site = load_site(args.site_file)
+        SiteKeeper(args.site_file, PlantTime()).prepare(site)
+        summary = {
+            "links": [link.name for link in site.links],
+            "devices": {device.name: str(device.mode) for device in site.devices},
+            "meters": [meter.name for meter in site.meters],
+        }
+    except (ConfigError, PolicyError) as error:
+        problems = str(error).splitlines()
+    if args.json:
+        print(json.dumps({"ok": not problems, "problems": problems, **summary}))
+    elif problems:
+        print("\n".join(problems))
+    else:
+        print(f"{args.site_file}: ok, {summary}")
+    return 1 if problems else 0
