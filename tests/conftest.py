@@ -35,12 +35,6 @@ NEEDS = {
     "browser": "chromium",
     "cc": "cc",
 }
-    "broker": "mosquitto",
-    "node": "node",
-    "mbpoll": "mbpoll",
-    "browser": "chromium",
-    "cc": "cc",
-}
 """Marker to the program that its tests need."""
 
 
