@@ -169,9 +169,8 @@ class Fleet:
             return "was not heard yet"
         if step >= 0 and heard.telemetry.step != step:
             return f"spoke of step {heard.telemetry.step}"
-        age = heard.age_s(self._now())
-        if step < 0 and age > self._max_age_s:
-            return f"is {age:.1f} s old"
+        if step < 0 and heard.age_s(self._now()) > self._max_age_s:
+            return f"is older than {self._max_age_s:g} s"
         for name in NEEDED:
             point = heard.telemetry.points.get(name)
             if point is None or point.value is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from edge.reload import SiteKeeper
@@ -22,7 +22,7 @@ def run(argv: Sequence[str]) -> int:
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args(list(argv))
     problems: list[str] = []
-    summary: dict[str, object] = {}
+    summary: dict[str, Collection[str]] = {}
     try:
         site = load_site(args.site_file)
         SiteKeeper(args.site_file, PlantTime()).prepare(site)
@@ -38,5 +38,6 @@ def run(argv: Sequence[str]) -> int:
     elif problems:
         print("\n".join(problems))
     else:
-        print(f"{args.site_file}: ok, {summary}")
+        counts = ", ".join(f"{len(part)} {name}" for name, part in summary.items())
+        print(f"{args.site_file}: ok ({counts})")
     return 1 if problems else 0

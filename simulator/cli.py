@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from typing import cast
 
 from heron.errors import ConfigError, ConfigProblem
@@ -20,6 +21,7 @@ from heron.messaging.wire import Status
 from heron.powergrid.registers import DEFAULT_PORT, ClockUnit, DeviceUnit
 from heron.powergrid.registers.clock import PACE_RATED
 from heron.powergrid.setups import Setup, read_setup
+from simulator.modbus.security import ServerTls
 from simulator.pace import Pace
 from simulator.runtime import NAME, RunOptions, Simulator
 
@@ -114,6 +116,7 @@ def _options(arguments: argparse.Namespace, setup: Setup) -> RunOptions:
         min_step_wall_s=max(0.0, arguments.min_step_s),
         exit_when_finished=arguments.exit_when_finished,
         models=tuple(arguments.models),
+        tls=None if arguments.tls is None else ServerTls(*arguments.tls),
     )
 
 
@@ -234,6 +237,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--site", default="site", help="site in the MQTT topics")
     add("--wait-for", nargs="+", default=[], metavar="EDGE", help="edges that lock-step waits for")
     add("--models", nargs="+", type=int, default=[], metavar="ID", help="more SunSpec models")
+    add("--tls", nargs=3, type=Path, metavar=("CERT", "KEY", "CA"), help="Modbus/TCP Security")
     add("--exit-when-finished", action="store_true", help="end after the last step")
     add("--json", action="store_true", help="print ready line and result as JSON")
     add("--verbose", action="store_true", help="log what happens")

@@ -31,6 +31,7 @@ from heron.powergrid.accounting import Accountant
 from heron.powergrid.quantities import Measurements
 from heron.powergrid.registers import SitePlan, site_plan
 from heron.powergrid.registers.clock import PACE_LOCKSTEP, PACE_RATED, ClockReading
+from simulator.modbus.security import ServerTls
 from simulator.modbus.server import ModbusServer
 from simulator.modbus.site import EmulatedSite
 from simulator.pace import Gate, Pace
@@ -61,6 +62,7 @@ class RunOptions:
         min_step_wall_s: Least wall seconds between two steps of lock-step or ``max``.
         exit_when_finished: End when all steps are done; else go on serving.
         models: SunSpec models that every device serves behind the usual ones.
+        tls: Certificates for Modbus/TCP Security; None for plain Modbus/TCP.
     """
 
     pace: Pace
@@ -74,6 +76,7 @@ class RunOptions:
     min_step_wall_s: float = 0.0
     exit_when_finished: bool = False
     models: tuple[int, ...] = ()
+    tls: ServerTls | None = None
 
 
 @dataclass(slots=True)
@@ -110,7 +113,8 @@ class Simulator:
         measured = self.plant.reset(self.options.seed, self.options.start_s)
         plan = site_plan(self.plant.setup.config, self.options.models)
         self.site = EmulatedSite(plan, measured.setpoints, self._gate.advance)
-        self.server = ModbusServer(self.site.units, self.options.host, self.options.port)
+        host, port, tls = self.options.host, self.options.port, self.options.tls
+        self.server = ModbusServer(self.site.units, host, port, tls)
         self.site.show_measurements(measured, self._clock())
 
     @property

@@ -23,10 +23,12 @@ import ray
 from ray.rllib.algorithms.algorithm import Algorithm
 
 from heron.errors import ConfigError, ConfigProblem
+from training.envs.timing import PRESETS
 from training.errors import TrainingDiverged, TrainingError
 from training.evaluation.episodes import mean_figures, run_days
 from training.export.export import agent_network
 from training.export.graph import FloatArray, Network
+from training.gap.runs import gap, run_days_timed
 from training.options import TrainOptions, make_options
 from training.recorder import Recorder, Update
 from training.rllib.config import build_config, env_config, module_of
@@ -50,12 +52,15 @@ class Outcome:
         checkpoint: The last one.
         updates: All updates of this run.
         stopped: Why it ended: ``iterations``, ``time``, ``patience`` or ``interrupted``.
+        timing_gaps: Share of the return that is lost in event-driven time, per timing preset;
+            empty unless it was asked for.
     """
 
     directory: Path
     checkpoint: Path
     updates: list[Update] = field(default_factory=list)
     stopped: str = "iterations"
+    timing_gaps: dict[str, float] = field(default_factory=dict)
 
 
 class NetworkPolicy:
@@ -138,6 +143,8 @@ class _Run:
         finally:
             self._recorder.close()
         self._save()
+        if self._options.event_driven_test and self._outcome.stopped != "interrupted":
+            self._outcome.timing_gaps = self._timing_gaps()
         return self._outcome
 
     def _update(self) -> Update:
@@ -172,6 +179,17 @@ class _Run:
             self._best = objective
             _save_checkpoint(self._algo, self._directory / "best")
         return objective, better
+
+    def _timing_gaps(self) -> dict[str, float]:
+        """Run the trained policies in event-driven time under every preset."""
+        setup = self._env.inner.setup
+        policies = trained_policies(self._algo, self._env, self._options)
+        days = self._validation_days[: self._options.event_driven_episodes]
+        synchronous = run_days_timed(setup, policies, days, None).mean_return
+        return {
+            name: gap(synchronous, run_days_timed(setup, policies, days, timing).mean_return)
+            for name, timing in PRESETS.items()
+        }
 
     def _must_stop(self, update: Update) -> bool:
         limit = self._options.max_seconds

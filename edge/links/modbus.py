@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
@@ -38,7 +39,7 @@ async def read_words(
     words = Words()
     for block in blocks:
         got = await connection.read(device, unit, block.address, block.count, block.space)
-        words.add(block.address, got, block.space)
+        words.add(block.address, struct.pack(f">{len(got)}H", *got), block.space)
     return words
 
 
@@ -131,6 +132,7 @@ class ModbusDeviceLink(ModbusMeterLink):
         self._held: Setpoint | None = None
         self._refreshed_s = -math.inf
         self._beat = 0
+        self._quantised: tuple[Setpoint | None, Setpoint] = (None, Setpoint(0.0))
         # Both sides of a comparison went through the same registers: half a step is rounding.
         self._p_within_mw = 0.5 * table.resolution("p_set")
         self._q_within_mvar = 0.5 * table.resolution("q_set")
@@ -152,13 +154,13 @@ class ModbusDeviceLink(ModbusMeterLink):
         """Command the device and read back what it holds."""
         if self._read_only:
             raise DeviceRejected(self._device_id, "the link was opened read-only")
-        try:
-            writes = self._der.encode_setpoint(setpoint, self._reversion_s)
-            wanted = self._der.quantise(setpoint)
-        except ValueError as error:
-            raise DeviceRejected(self._device_id, f"cannot be written: {error}") from error
+        known, wanted = self._quantised
+        if known != setpoint:
+            wanted = self._quantise(setpoint)
+            self._quantised = setpoint, wanted
         if self._same(self._held, wanted) and not self._refresh_due():
             return WriteResult(WriteStatus.UNCHANGED, wanted, self._held)
+        writes = self._der.encode_setpoint(setpoint, self._reversion_s)
         self._held = None
         self._refreshed_s = -math.inf
         self._beat += 1
@@ -176,6 +178,12 @@ class ModbusDeviceLink(ModbusMeterLink):
         same = self._same(self._held, wanted)
         status = WriteStatus.WRITTEN if same else WriteStatus.READ_BACK_DIFFERS
         return WriteResult(status, wanted, self._held)
+
+    def _quantise(self, setpoint: Setpoint) -> Setpoint:
+        try:
+            return self._der.quantise(setpoint)
+        except ValueError as error:
+            raise DeviceRejected(self._device_id, f"cannot be written: {error}") from error
 
     def _refresh_due(self) -> bool:
         if self._reversion_s is None:

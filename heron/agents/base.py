@@ -120,7 +120,8 @@ class Agent(Built, Mailing):
             )
         self.upstream_id = upstream.agent_id
         self.upstream_level = upstream.level
-        self.env_id = upstream.env_id
+        for member in self.family():
+            member.env_id = upstream.env_id
         self.state.upstream_id = upstream.agent_id
 
     def family(self) -> Iterator[Agent]:

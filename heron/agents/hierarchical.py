@@ -106,6 +106,8 @@ class HierarchicalAgent(Agent):
         if self._subordinates is None:
             self._subordinates = {}
         self._subordinates[agent.agent_id] = agent
+        if self._reports is not None:
+            self._reports[agent.agent_id] = agent.shown_upstream()
 
     def _refuse_duplicates(self, ids: Counter[str]) -> None:
         problems = [

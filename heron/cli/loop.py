@@ -14,14 +14,14 @@ import os
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from heron.cli.processes import Child, ChildFailed, memory_mb
+from heron.cli.plan import LoopPlan, LoopResult, Memory
+from heron.cli.processes import Child, ChildFailed
 from heron.errors import HeronError
-from heron.messaging.bus import BusCounters
 from heron.messaging.embedded import LOOPBACK, EmbeddedBroker, free_port
 from heron.messaging.mqtt import MqttBus
 from heron.messaging.observer import Observer, Recorder
@@ -29,8 +29,8 @@ from heron.messaging.tally import Tally
 
 logger = logging.getLogger(__name__)
 
-READY_S = 60.0
-"""Wall seconds that a process may take until it is ready."""
+READY_S = 180.0
+"""Wall seconds until a process is ready; at the very first start the engine compiles."""
 MEMORY_EVERY_S = 1.0
 GRACE_S = 3.0
 """Wall seconds between a process' end and the message that explains it."""
@@ -39,91 +39,6 @@ FREE_PERIOD_S = 0.1
 """Wall seconds between two cycles of a device, and two steps of the plant, without lock-step."""
 
 SIMULATE, CONTROLLER, EDGE, BROKER, UP = "simulate", "controller", "edge", "broker", "up"
-
-
-@dataclass(frozen=True, slots=True)
-class LoopPlan:
-    """What is to be run.
-
-    Attributes:
-        setup: Name or path.
-        step_s: Plant seconds a step.
-        folder: Takes the logs and the edge's report.
-        steps: Steps to run; None: until stopped.
-        min_step_s: Wall seconds that a step takes at least; 0 for as fast as it goes.
-        free_rate: Plant seconds a wall second without lock-step; None: lock-step.
-        start: Plant time at the start, as `heron simulate` takes it.
-        port: Modbus port; None takes a free one.
-        broker: URL; None starts the embedded one.
-        record: File for every message.
-        http: Port of the operator's page; None for no page.
-    """
-
-    setup: str
-    step_s: float
-    folder: Path
-    steps: int | None = None
-    min_step_s: float = 0.0
-    free_rate: float | None = None
-    seed: int = 0
-    start: str = "auto"
-    policy: str | None = None
-    port: int | None = None
-    broker: str | None = None
-    site: str = "site"
-    record: Path | None = None
-    http: int | None = None
-    dso: str = "DSO"
-
-
-@dataclass(slots=True)
-class Memory:
-    """Resident memory of one process, MB."""
-
-    first: float | None = None
-    last: float | None = None
-    peak: float | None = None
-
-    def sample(self, pid: int) -> None:
-        """Look now."""
-        now = memory_mb(pid)
-        if now is not None:
-            self.first = now if self.first is None else self.first
-            self.last = now
-            self.peak = now if self.peak is None else max(self.peak, now)
-
-
-@dataclass(slots=True)
-class LoopResult:
-    """How a run went; filled while it runs, so that a failure has its report, too.
-
-    Attributes:
-        outcome: ``finished``, ``stopped`` or ``failed``.
-        started_s: Monotonic clock at the start.
-        edges: Report of each edge process.
-        memory: Per process.
-    """
-
-    tally: Tally = field(default_factory=Tally)
-    outcome: str = "failed"
-    started_s: float = field(default_factory=time.monotonic)
-    wall_s: float = 0.0
-    edges: dict[str, Any] = field(default_factory=dict)
-    memory: dict[str, Memory] = field(default_factory=dict)
-    bus: BusCounters = field(default_factory=BusCounters)
-
-    @property
-    def first_closed_s(self) -> float | None:
-        """Wall seconds from the start to the first closed-loop step."""
-        at_s = self.tally.first_closed_s
-        return None if at_s is None else at_s - self.started_s
-
-    def memory_table(self) -> dict[str, dict[str, float | None]]:
-        """Return plain data for the report, rounded."""
-        return {
-            name: {k: None if v is None else round(v, 1) for k, v in asdict(m).items()}
-            for name, m in self.memory.items()
-        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from heron import __version__
-from heron.cli.loop import LoopPlan, LoopResult, LoopRunner
+from heron.cli.loop import LoopRunner
 from heron.cli.main import EXIT_INTERRUPTED
+from heron.cli.plan import LoopPlan, LoopResult
 from heron.cli.report import build_report, write_report
 from heron.errors import ConfigError, ConfigProblem, HeronError
 from heron.messaging.address import BrokerAddress

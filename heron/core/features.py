@@ -6,7 +6,7 @@ import dataclasses
 import re
 from abc import ABC
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Any, Self, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,7 +53,8 @@ class FeatureProvider(ABC):
         check_visibility(cls.visibility, cls.__name__)
         if "feature_name" not in vars(cls):
             cls.feature_name = cls.__name__
-        _REGISTRY.setdefault(cls.__name__, {})[f"{cls.__module__}.{cls.__qualname__}"] = cls
+        # one entry a module: a dataclass with slots is made twice, a reloaded module again
+        _REGISTRY.setdefault(cls.__name__, {})[f"{cls.__module__}.{cls.__name__}"] = cls
 
     def names(self) -> Sequence[str]:
         """Return the field names, one for each element of `vector`."""
@@ -105,13 +106,17 @@ class FeatureProvider(ABC):
         """Return to the values that the feature was built with, then set ``overrides``."""
         args, kwargs = self._made_from
         fresh = type(self)(*args, **kwargs)
-        for name, value in vars(fresh).items():
-            if name not in ("_made_from", "visibility", "feature_name"):
-                setattr(self, name, value)
+        fields: tuple[dataclasses.Field[Any], ...] = ()
+        if dataclasses.is_dataclass(self):
+            fields = dataclasses.fields(self)
+        values = {*(f.name for f in fields), *vars(fresh)}
+        for name in values - {"_made_from", "visibility", "feature_name"}:
+            setattr(self, name, getattr(fresh, name))
         if overrides:
             self.set_values(**overrides)
         return self
 
+    @final
     def is_observable_by(
         self, requestor_id: str, requestor_level: int, owner_id: str, owner_level: int
     ) -> bool:

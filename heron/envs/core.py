@@ -102,8 +102,9 @@ class HeronEnvCore(EventDriven):
         Args:
             seed: Each agent takes its own stream of jitter from it.
         """
-        for agent in self._known.values():
-            if self._known.get(agent.upstream_id or "") is None:
+        below = {a.agent_id for agent in self._known.values() for a in agent.subordinates.values()}
+        for name, agent in self._known.items():
+            if name not in below:
                 agent.reset(seed)
         if self.proxy is not None:
             self.proxy.clear()
@@ -187,7 +188,9 @@ class HeronEnvCore(EventDriven):
 
     def observation_box(self, agent_id: str, global_state: Mapping[str, Any] | None = None) -> Box:
         """Return the space of an agent's observation vector, from what it sees now."""
-        size = self._require(agent_id).observe(global_state).vector().size
+        agent = self._require(agent_id)
+        self.share_states()
+        size = agent.observe(global_state, self.proxy).vector().size
         unbounded = np.full(size, np.inf, dtype=np.float32)
         return Box(-unbounded, unbounded)
 

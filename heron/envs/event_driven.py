@@ -182,12 +182,15 @@ class EventDriven(Occurrences):
         return count
 
     def advance_plant(self, time_s: float) -> None:
-        """Bring the plant up to a time; nothing happens if it is there already."""
+        """Bring the plant up to a time; nothing happens if it is there already.
+
+        A plant that raises stays where it was.
+        """
         start = self._plant_time_s
         if time_s > start:
-            self._plant_time_s = time_s
             if self._on_env_update is not None:
                 self._on_env_update(start, time_s)
+            self._plant_time_s = time_s
             if self._watched:
                 self._check_conditions(time_s)
 

@@ -23,7 +23,8 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from heron.errors import BrokerUnavailable
 from heron.messaging.address import BrokerAddress
-from heron.messaging.bus import DEFAULT_CAPACITY, Bus, Subscription
+from heron.messaging.bus import Bus
+from heron.messaging.subscription import DEFAULT_CAPACITY, Subscription
 from heron.messaging.topics import STATUS, Topic
 from heron.messaging.wire import Message, Status
 
@@ -202,7 +203,8 @@ class MqttBus(Bus):
         self._client = None
         now = asyncio.get_running_loop().time()
         for wait in self._waits:
-            wait.reschedule(now)
+            if not wait.expired():
+                wait.reschedule(now)
 
     async def _read(self, client: aiomqtt.Client) -> None:
         async for message in client.messages:

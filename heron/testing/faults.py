@@ -179,7 +179,7 @@ class FaultyPort:
 
     Attributes:
         fault: What is wrong with every unit; None for nothing.
-        unit_faults: What is wrong with single units; wins over ``fault``.
+        unit_faults: What is wrong with single units (None: nothing); wins over ``fault``.
         seen: Requests by (unit, function code).
     """
 
@@ -187,7 +187,7 @@ class FaultyPort:
         self, answer: Answer | tuple[str, int], host: str = "127.0.0.1", port: int = 0
     ) -> None:
         self.fault: Fault | None = None
-        self.unit_faults: dict[int, Fault] = {}
+        self.unit_faults: dict[int, Fault | None] = {}
         self.seen: Counter[tuple[int, int]] = Counter()
         self.connections = 0
         self._answer = answer

@@ -84,8 +84,6 @@ class FixedPointEngine:
             np.array([c.closed for c in grid.capacitors], np.int64),
             np.zeros(len(self.network.control) + len(grid.capacitors)),
         )
-        kernels.update_matrix(self.network, self.work, self.positions(self._initial.taps))
-        kernels.factor(self.network, self.work)
 
     @property
     def name(self) -> str:

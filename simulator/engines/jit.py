@@ -18,10 +18,19 @@ FAST = {"contract", "arcp", "nsz", "afn"}
 
 
 def kernel(function: _F) -> _F:
-    """Compile a function to machine code on its first call."""
+    """Compile a function that Python calls to machine code, on its first call."""
+    return _compiled(function, no_cfunc_wrapper=True)
+
+
+def inner(function: _F) -> _F:
+    """Compile a function that only kernels call: without the costly entrance from Python."""
+    return _compiled(function, no_cfunc_wrapper=True, no_cpython_wrapper=True)
+
+
+def _compiled(function: _F, **options: bool) -> _F:
     try:
-        compiled = numba.njit(cache=True, fastmath=FAST, error_model="numpy")(function)
+        compiled = numba.njit(cache=True, fastmath=FAST, error_model="numpy", **options)(function)
     except RuntimeError:  # numba found no directory that it may write its cache to
-        compiled = numba.njit(fastmath=FAST, error_model="numpy")(function)
+        compiled = numba.njit(fastmath=FAST, error_model="numpy", **options)(function)
     result: _F = compiled
     return result

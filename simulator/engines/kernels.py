@@ -15,7 +15,7 @@ import numpy as np
 from heron.powergrid.networks import MAX_TAP, TAP_STEP
 from simulator.engines.arrays import Case, Network, Work
 from simulator.engines.base import ComplexArray, FloatArray, IntArray
-from simulator.engines.jit import kernel
+from simulator.engines.jit import inner, kernel
 
 ROUGH = 1e-5
 """Tolerance while controls still move, pu; 0.001 V to them. The last solve is always fine."""
@@ -27,7 +27,7 @@ NEVER = -(10**6)
 """A tap position that no factors have: makes them new."""
 
 
-@kernel
+@inner
 def update_matrix(net: Network, w: Work, taps: IntArray) -> bool:
     """Put ``taps`` into the matrix and mark the rows to factor; False if nothing changed."""
     n = len(w.inv_d)
@@ -54,7 +54,7 @@ def update_matrix(net: Network, w: Work, taps: IntArray) -> bool:
     return True
 
 
-@kernel
+@inner
 def insert_regulators(net: Network, w: Work, taps: IntArray) -> None:
     """Add every regulator at its tap to the matrix and to the source's current."""
     n = len(w.inv_d)
@@ -75,7 +75,7 @@ def insert_regulators(net: Network, w: Work, taps: IntArray) -> None:
             w.rhs[i] += y * ratio * net.v_source[j - n]
 
 
-@kernel
+@inner
 def factor(net: Network, w: Work) -> None:
     """Compute the marked rows of the factors, without pivoting."""
     for i in range(len(w.inv_d)):
@@ -100,7 +100,7 @@ def factor(net: Network, w: Work) -> None:
         w.inv_d[i] = 1.0 / w.row[i]
 
 
-@kernel
+@inner
 def substitute(net: Network, w: Work) -> None:
     """Solve in place: ``w.b`` becomes ``Y^-1 w.b``."""
     n = len(w.inv_d)
@@ -116,7 +116,7 @@ def substitute(net: Network, w: Work) -> None:
         w.b[i] = x * w.inv_d[i]
 
 
-@kernel
+@inner
 def shunt_power(s: complex, model: int, inv_v: float, v2: float) -> complex:
     """Return what a shunt draws at the squared voltage ``v2``."""
     if model == 0:
@@ -129,7 +129,7 @@ def shunt_power(s: complex, model: int, inv_v: float, v2: float) -> complex:
     return complex(s.real * magnitude, s.imag * magnitude * magnitude)
 
 
-@kernel
+@inner
 def draw(net: Network, w: Work, v: ComplexArray) -> complex:
     """Take the shunts' currents off ``w.b``; return what the loads draw together."""
     total = 0j
@@ -146,7 +146,7 @@ def draw(net: Network, w: Work, v: ComplexArray) -> complex:
     return total
 
 
-@kernel
+@inner
 def fixed_point(net: Network, w: Work, v: ComplexArray, tolerance: float, most: int) -> int:
     """Iterate ``v`` to a solution; return the iterations, or `NOT_CONVERGED`."""
     n = len(w.inv_d)
@@ -169,7 +169,7 @@ def fixed_point(net: Network, w: Work, v: ComplexArray, tolerance: float, most: 
     return NOT_CONVERGED
 
 
-@kernel
+@inner
 def no_load(net: Network, w: Work, v: ComplexArray) -> None:
     """Set ``v`` to the voltages of the network without its shunts."""
     n = len(w.inv_d)
@@ -183,7 +183,7 @@ def no_load(net: Network, w: Work, v: ComplexArray) -> None:
     v[n + len(net.v_source)] = 0.0
 
 
-@kernel
+@inner
 def error_of(net: Network, k: int, taps: IntArray, v: ComplexArray) -> float:
     """Return by how many volts a regulator's compensated voltage is too low."""
     phase = net.control[k, 1]
@@ -194,7 +194,7 @@ def error_of(net: Network, k: int, taps: IntArray, v: ComplexArray) -> float:
     return float(net.settings[k, 0] - abs(out * net.settings[k, 2] - drop))
 
 
-@kernel
+@inner
 def wants(net: Network, k: int, on: int, v: ComplexArray) -> int:
     """Return whether a capacitor's control wants it switched in: 1 or 0."""
     seen = 0.0
@@ -208,7 +208,7 @@ def wants(net: Network, k: int, on: int, v: ComplexArray) -> int:
     return on
 
 
-@kernel
+@inner
 def act(net: Network, w: Work, case: Case, dt_s: float) -> tuple[int, int]:
     """Let the controls act that have waited long enough; return tap steps and switchings.
 
@@ -237,7 +237,7 @@ def act(net: Network, w: Work, case: Case, dt_s: float) -> tuple[int, int]:
     return moved, switched
 
 
-@kernel
+@inner
 def wait(net: Network, case: Case, dt_s: float) -> None:
     """Count on for the controls that are still out of band, and start afresh for the others."""
     n_control = len(net.control)
@@ -249,7 +249,7 @@ def wait(net: Network, case: Case, dt_s: float) -> None:
         case.waited_s[n_control + k] = case.waited_s[n_control + k] + dt_s if out else 0.0
 
 
-@kernel
+@inner
 def take(net: Network, w: Work, case: Case) -> int:
     """Set the consumption of loads and devices; return `OK` or what is not a finite number."""
     for k in range(len(case.load_scale)):
@@ -266,10 +266,10 @@ def take(net: Network, w: Work, case: Case) -> int:
     return OK
 
 
-@kernel
+@inner
 def settle(net: Network, w: Work, case: Case, tolerance: float) -> int:
     """Solve with the taps and capacitors as they are; return iterations or `NOT_CONVERGED`."""
-    if update_matrix(net, w, case.taps):
+    if update_matrix(net, w, case.taps) or w.dirty[0] == 1:  # dirty is all of it, to begin with
         factor(net, w)
     for k in range(net.counts[1], len(w.s)):
         w.s[k] = net.shunt_s[k] * case.capacitors[net.shunt[k, 3]]
@@ -330,7 +330,7 @@ def solve(  # noqa: PLR0917 - compiled code takes positions
     return iterations
 
 
-@kernel
+@inner
 def terminal_power(net: Network, v: ComplexArray, t: int) -> tuple[complex, float]:
     """Return power into a terminal and its current over the rated one."""
     current = 0j
@@ -340,7 +340,7 @@ def terminal_power(net: Network, v: ComplexArray, t: int) -> tuple[complex, floa
     return node * complex(current.real, -current.imag), abs(current) * net.terminal_rated[t]
 
 
-@kernel
+@inner
 def source_power(net: Network, w: Work, v: ComplexArray) -> complex:
     """Return what the source supplies; ``w.b`` holds the shunts' currents."""
     n = len(w.inv_d)
@@ -361,7 +361,7 @@ def source_power(net: Network, w: Work, v: ComplexArray) -> complex:
     return total
 
 
-@kernel
+@inner
 def measure(net: Network, w: Work, v: ComplexArray, v_pu: ComplexArray, out: FloatArray) -> None:
     """Fill ``v_pu`` and the figures.
 
@@ -409,7 +409,7 @@ def measure(net: Network, w: Work, v: ComplexArray, v_pu: ComplexArray, out: Flo
         at += 1
 
 
-@kernel
+@inner
 def finish(net: Network, w: Work, case: Case, moves: int, switchings: int) -> None:
     """Fill the results of a scenario whose voltages are solved."""
     measure(net, w, case.v, case.v_pu, case.out)

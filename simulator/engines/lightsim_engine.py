@@ -17,9 +17,10 @@ from lightsim2grid.network import init_from_pandapower
 
 from heron.powergrid.networks import TAP_STEP, Grid
 from simulator.engines import kernels
-from simulator.engines.arrays import Case
+from simulator.engines.arrays import Case, Network, Work
 from simulator.engines.base import BoolArray, ComplexArray, IntArray
 from simulator.engines.fixed_point import BalancedEngine
+from simulator.engines.jit import kernel
 from simulator.engines.pandapower_net import pandapower_net
 
 OUTER_TOLERANCE_PU = 1e-9
@@ -48,31 +49,26 @@ class LightsimEngine(BalancedEngine):
     def run(self, case: Case, passes: int, dt_s: float) -> int:
         """Solve a scenario in place; return its Newton iterations, or a negative code."""
         net, work = self.network, self.work
-        code: int = kernels.take(net, work, case)
+        code = begin(net, work, case)
         if code != kernels.OK:
             return code
-        work.switched[:] = 0
         moves = switchings = 0
         for turn in range(passes + 1):
             code = self._settle(case)
             if code < 0 or turn == passes:
                 break
-            moved, switched = kernels.act(net, work, case, dt_s)
+            moved, switched = controls(net, work, case, dt_s)
             moves += moved
             switchings += switched
             if not (moved or switched):
                 break
         if code < 0:
             return code
-        if passes:
-            kernels.wait(net, case, dt_s)
-        kernels.finish(net, work, case, moves, switchings)
+        end(net, work, case, dt_s if passes else 0.0, moves, switchings)
         return code
 
     def _settle(self, case: Case) -> int:
         net, work = self.network, self.work
-        if kernels.update_matrix(net, work, case.taps):
-            kernels.factor(net, work)
         first = net.counts[1]
         work.s[first:] = net.shunt_s[first:] * case.capacitors[net.shunt[first:, 3]]
         self._set_ratios(case.taps)
@@ -80,7 +76,7 @@ class LightsimEngine(BalancedEngine):
             if warm and not np.isfinite(case.v[0]):
                 continue
             if not warm:
-                kernels.no_load(net, work, case.v)
+                unloaded(net, work, case)
             code = self._solve(case)
             if code > 0:
                 return code
@@ -130,6 +126,39 @@ class LightsimEngine(BalancedEngine):
         none = np.zeros(len(ratios), np.complex128)
         self._model.update_trafos_parameters(self._r * ratios**2, self._x * ratios**2, none)
         self._set = positions.copy()
+
+
+@kernel
+def begin(net: Network, w: Work, case: Case) -> int:
+    """Take the inputs; return `kernels.OK` or what is wrong with them."""
+    for k in range(len(w.switched)):
+        w.switched[k] = 0
+    return kernels.take(net, w, case)
+
+
+@kernel
+def unloaded(net: Network, w: Work, case: Case) -> None:
+    """Set the voltages to those without any load."""
+    kernels.update_matrix(net, w, case.taps)
+    kernels.factor(net, w)
+    kernels.no_load(net, w, case.v)
+
+
+@kernel
+def controls(net: Network, w: Work, case: Case, dt_s: float) -> tuple[int, int]:
+    """Let regulators and capacitors act."""
+    return kernels.act(net, w, case, dt_s)
+
+
+@kernel
+def end(  # noqa: PLR0917 - compiled code takes positions
+    net: Network, w: Work, case: Case, dt_s: float, moves: int, switchings: int
+) -> None:
+    """Count on the controls' waiting over ``dt_s``, unless it is 0, and fill the results."""
+    if dt_s > 0.0:
+        kernels.wait(net, case, dt_s)
+    kernels.update_matrix(net, w, case.taps)
+    kernels.finish(net, w, case, moves, switchings)
 
 
 def lightsim_model(grid: Grid, live: BoolArray) -> Any:

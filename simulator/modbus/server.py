@@ -16,12 +16,14 @@ import os
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Final, Self, cast
 
 from heron.errors import TransportError
-from simulator.modbus.image import UnitImage
+from simulator.modbus.image import ILLEGAL_FUNCTION, UnitImage
 from simulator.modbus.pdu import FUNCTIONS, WRITE_FUNCTIONS, answer, expected_length
+from simulator.modbus.security import Rights, ServerTls, rights_of
 
 logger = logging.getLogger(__name__)
 
@@ -61,10 +63,12 @@ class _Connection(asyncio.Protocol):
         units: Mapping[int, UnitImage],
         counters: ServerCounters,
         open_connections: set[asyncio.Transport],
+        rights: Rights | None = None,
     ) -> None:
         self._units = units
         self._counters = counters
         self._open = open_connections
+        self._rights = rights
         self._transport: asyncio.Transport | None = None
         self._rest = b""
         self._rest_since = 0.0
@@ -76,6 +80,9 @@ class _Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         self._open.add(self._transport)
         self._counters.connections += 1
+        if self._rights is None:
+            tls = transport.get_extra_info("ssl_object")
+            self._rights = rights_of(tls.getpeercert(binary_form=True))
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._transport is not None:
@@ -132,10 +139,15 @@ class _Connection(asyncio.Protocol):
         if unit is None:
             self._counters.refusals += 1
             return bytes((request[0] | 0x80, NO_SUCH_UNIT))
+        writes = request[0] in WRITE_FUNCTIONS
+        allowed = Rights.WRITE if writes else Rights.READ
+        if self._rights is None or allowed not in self._rights:
+            self._counters.refusals += 1
+            return bytes((request[0] | 0x80, ILLEGAL_FUNCTION))
         reply = answer(unit, request)
         if reply[0] & 0x80:
             self._counters.refusals += 1
-        elif request[0] in WRITE_FUNCTIONS:
+        elif writes:
             self._counters.writes += 1
         else:
             self._counters.reads += 1
@@ -188,11 +200,17 @@ class ModbusServer:
         units: Per port, the units by their ids.
         host: Address to listen on.
         port: First port; 0 takes free ones.
+        tls: Certificates for Modbus/TCP Security; None for plain Modbus/TCP.
     """
 
     def __init__(
-        self, units: Sequence[Mapping[int, UnitImage]], host: str = "127.0.0.1", port: int = 5020
+        self,
+        units: Sequence[Mapping[int, UnitImage]],
+        host: str = "127.0.0.1",
+        port: int = 5020,
+        tls: ServerTls | None = None,
     ) -> None:
+        self._context = None if tls is None else tls.context()
         self._units = units
         self.host = host
         self._first_port = port
@@ -211,16 +229,22 @@ class ModbusServer:
             port = self._first_port + offset if self._first_port else 0
             try:
                 server = await loop.create_server(
-                    lambda units=units: _Connection(units, self.counters, self._open),  # type: ignore[misc]
+                    partial(self._connection, units),
                     self.host,
                     port,
                     backlog=1024,
+                    ssl=self._context,
                 )
             except (OSError, OverflowError) as error:
                 await self.close()
                 raise TransportError(_cannot_listen(self.host, port, error)) from error
             self._servers.append(server)
         return self
+
+    def _connection(self, units: Mapping[int, UnitImage]) -> _Connection:
+        # Without TLS nobody can tell masters apart: all may do everything.
+        rights = Rights.READ | Rights.WRITE if self._context is None else None
+        return _Connection(units, self.counters, self._open, rights)
 
     async def __aexit__(
         self,

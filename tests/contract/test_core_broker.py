@@ -1,4 +1,8 @@
-"""The contract of every synchronous Broker, for one object of it, in memory and over MQTT."""
+"""The finer points of the Broker contract, in memory and over MQTT.
+
+That messages arrive whole, in order and once, and between several brokers, is in
+``test_controller_brokers.py``.
+"""
 
 from contextlib import AsyncExitStack
 
@@ -34,21 +38,6 @@ def message(to="b", text="hello", env="env", **kwargs):
 
 def texts(messages):
     return [m.payload["text"] for m in messages]
-
-
-def test_messages_arrive_once_and_in_order(broker):
-    broker.create_channel("c")
-    broker.create_channel("c")
-    for text in "123":
-        broker.publish("c", message(text=text))
-    assert texts(broker.consume("c", "b", "env")) == ["1", "2", "3"]
-    assert broker.consume("c", "b", "env") == []
-
-
-def test_reading_without_clearing_leaves_messages_for_later(broker):
-    broker.publish("c", message())
-    assert texts(broker.consume("c", "b", "env", clear=False)) == ["hello"]
-    assert texts(broker.consume("c", "b", "env")) == ["hello"]
 
 
 @pytest.mark.parametrize("other", ["a", "B", "b1", "b0", "", "b*"])

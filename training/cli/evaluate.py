@@ -12,7 +12,8 @@ from typing import Any
 
 from heron.errors import ConfigError, ConfigProblem, HeronError
 
-BASELINES = ("none", "rule")
+ALWAYS = ("none", "rule")
+"""What every policy is compared with, asked for or not."""
 
 COLUMNS = (
     ("objective_usd", "$/day+pen", 10, 1),
@@ -37,8 +38,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "policy",
         nargs="*",
-        help="a directory with one AGENT.onnx per microgrid, 'none' or 'rule'; "
-        "without any: the policies that ship with the setup",
+        help="a directory with one AGENT.onnx per microgrid, 'mpc', or 'optimum' (plans each "
+        "day knowing it: some seconds a day); 'shield:' before a policy puts it behind the "
+        "voltage shield. Without any: the policies that ship with the setup",
     )
     parser.add_argument("--setup", default="ieee34_ieee13", help="name or path of the setup")
     parser.add_argument("--days", default="test", help="'test', 'train', or numbers: 14,15,20-25")
@@ -71,21 +73,27 @@ def _evaluate(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]
 
     from training.envs import make_env
     from training.evaluation.comparison import Comparison
-    from training.evaluation.episodes import Policies, baseline, load_policies, run_day, run_days
+    from training.evaluation.episodes import run_day, run_days
+    from training.evaluation.references import OPTIMUM, policies_named, run_optimum, scores
     from training.evaluation.report import DayTrace, render
 
     overrides = {"engine": args.engine, "penalty": args.penalty}
     env = make_env(args.setup, {k: v for k, v in overrides.items() if v is not None})
     days = days_of(args.days, env.setup.profiles)[:: max(1, args.every)]
-    names = list(dict.fromkeys([*BASELINES, *(args.policy or _shipped(args.setup))]))
-    chosen: dict[str, Policies] = {}
-    for name in names:
-        if name in BASELINES:
-            chosen[name] = baseline(name, env.setup, env.codecs)
-        else:
-            chosen[name] = load_policies(Path(name), env.codecs)
+    names = list(dict.fromkeys([*ALWAYS, *(args.policy or _shipped(args.setup))]))
+    chosen = {name: policies_named(name, env) for name in names if name != OPTIMUM}
     figures = {name: run_days(env, policies, days) for name, policies in chosen.items()}
+    bounds: list[float] = []
+    if OPTIMUM in names:
+        planned = [run_optimum(env, day) for day in days]
+        figures[OPTIMUM] = [figure for figure, _ in planned]
+        bounds = [bound for _, bound in planned]
     comparison = Comparison(tuple(days), figures)
+    summary = comparison.summary()
+    for name, score in scores(summary).items():
+        summary[name]["score"] = score
+    if bounds:
+        summary[OPTIMUM]["bound_usd"] = sum(bounds) / len(bounds)
     config = env.setup.config
     result = {
         "setup": config.name,
@@ -93,14 +101,14 @@ def _evaluate(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]
         "penalty": config.penalty,
         "days": len(days),
         "split": args.days,
-        "policies": comparison.summary(),
+        "policies": summary,
     }
     if args.report is not None:
         traces = {}
         for name, policies in chosen.items():
             traces[name] = DayTrace()
             run_day(env, policies, days[0], traces[name].add)
-        labels = {name: _short(name) for name in chosen}
+        labels = {name: _short(name) for name in figures}
         args.report.write_text(render(result, comparison, labels, traces), encoding="utf-8")
     return result, {name: [asdict(day) for day in rows] for name, rows in figures.items()}
 
@@ -153,11 +161,16 @@ def _table(result: dict[str, Any]) -> str:
             continue
         share = m["better_than"].get("rule")
         rule = "" if share is None else f", better than the rule on {share:.0%} of days"
+        score = f", score {m['score']:.3f}" if "score" in m else ""
         gain = f"{m['gain_usd']:8.1f} $ ({low:.1f} to {high:.1f})"
-        lines.append(f"{_short(name):<{width}}{gain}{rule}")
+        lines.append(f"{_short(name):<{width}}{gain}{rule}{score}")
+    bound = result["policies"].get("optimum", {}).get("bound_usd")
+    if bound is not None:
+        lines.append(f"no controller can do better than {bound:.1f} $ on the balanced equivalent")
     return "\n".join(lines)
 
 
 def _short(name: str) -> str:
-    path = Path(name)
-    return f"{path.parent.name}/{path.name}" if path.parent.name else name
+    shield, colon, rest = name.rpartition(":")
+    path = Path(rest)
+    return f"{shield}{colon}{path.parent.name}/{path.name}" if path.parent.name else name

@@ -123,9 +123,12 @@ def _train(options: TrainOptions, as_json: bool) -> int:
             "iterations": last.iteration if last else 0,
             "env_steps": last.env_steps if last else 0,
             "episode_return": last.episode_return if last else None,
+            "timing_gaps": outcome.timing_gaps,
         }
         print(json.dumps(result))
     else:
         print(f"{outcome.stopped}: {outcome.checkpoint}")
+        for preset, lost in outcome.timing_gaps.items():
+            print(f"in event-driven time, preset {preset}: {lost:+.1%} of the return is lost")
         print(f"next: heron export {outcome.directory}")
     return 130 if outcome.stopped == "interrupted" else 0

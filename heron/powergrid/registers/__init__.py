@@ -3,7 +3,7 @@
 from heron.powergrid.registers.clock import ClockReading, ClockTable
 from heron.powergrid.registers.codec import Order, RegisterType
 from heron.powergrid.registers.custom import MapConfig, PointConfig, load_map, parse_map
-from heron.powergrid.registers.der import DerTable, Ratings
+from heron.powergrid.registers.der import DerTable
 from heron.powergrid.registers.map_table import DeviceTable, MapTable
 from heron.powergrid.registers.meter import MeterTable
 from heron.powergrid.registers.plan import (
@@ -15,6 +15,7 @@ from heron.powergrid.registers.plan import (
     Unit,
     site_plan,
 )
+from heron.powergrid.registers.ratings import Ratings
 from heron.powergrid.registers.resolution import RegisterResolution
 from heron.powergrid.registers.table import (
     Access,

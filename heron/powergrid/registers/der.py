@@ -14,23 +14,19 @@ Source: SunSpec DER Information Model Specification 1.0, models 701-704, 713, 71
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
 
-from heron.powergrid.device_configs import DeviceConfig, InverterSourceConfig
+from heron.errors import ConfigError, ConfigProblem
 from heron.powergrid.quantities import DeviceReading, Setpoint
 from heron.powergrid.registers import more_models
 from heron.powergrid.registers.codec import Raw
+from heron.powergrid.registers.discovery import Discovered
+from heron.powergrid.registers.ratings import Ratings, nameplate, usual_models
 from heron.powergrid.registers.scales import (
-    INT16,
-    INT32,
     NOMINAL_HZ,
     NOMINAL_LL_V,
-    UINT16,
-    exponent_for,
 )
-from heron.powergrid.registers.sunspec import ModelChoice, SunSpecLayout, fixed_values, lay_out
+from heron.powergrid.registers.sunspec import SunSpecLayout, fixed_values, lay_out
 from heron.powergrid.registers.table import Block, RegisterMap, Words, Write
 
 WATTS = 1
@@ -38,52 +34,7 @@ WATTS = 1
 VARS = 4
 """VarSetMod: the set-point is in var."""
 _CEILINGS = (("704.WMaxLimPctEna", "704.WMaxLimPct"), ("123.WMaxLim_Ena", "123.WMaxLimPct"))
-_FIXED_EXPONENTS = {"Hz_SF": -3, "PF_SF": -3, "V_SF": -2, "TotWh_SF": 0, "TotVarh_SF": 0}
 _PHASE_INDEX = {"a": 1, "b": 2, "c": 3}
-
-
-@dataclass(frozen=True, slots=True)
-class Ratings:
-    """What stands on a device's nameplate; positive = injects.
-
-    Attributes:
-        p_mw: Lowest and highest active power.
-        q_mvar: Lowest and highest reactive power.
-        s_mva: Apparent power.
-        e_mwh: Energy that it stores; None where it stores none.
-        phases: Phases that it is connected to.
-        curtail_only: Its power comes from sun or wind, so it takes a ceiling.
-    """
-
-    p_mw: tuple[float, float]
-    q_mvar: tuple[float, float]
-    s_mva: float
-    e_mwh: float | None
-    phases: tuple[str, ...]
-    curtail_only: bool
-
-    @classmethod
-    def of(cls, config: DeviceConfig) -> Ratings:
-        """Read the ratings from a device's configuration."""
-        largest = max(abs(x) for x in (*config.p_range_mw, *config.q_range_mvar))
-        return cls(
-            p_mw=config.p_range_mw,
-            q_mvar=config.q_range_mvar,
-            s_mva=config.s_max_mva or max(largest, 1e-3),
-            e_mwh=getattr(config, "e_capacity_mwh", None),
-            phases=config.phases,
-            curtail_only=isinstance(config, InverterSourceConfig),
-        )
-
-    @property
-    def w_max_mw(self) -> float:
-        """What 100 % of active power means (702 ``WMax``)."""
-        return max(abs(x) for x in self.p_mw)
-
-    @property
-    def has_q(self) -> bool:
-        """Whether it can be asked for reactive power."""
-        return self.q_mvar[0] < self.q_mvar[1]
 
 
 class DerTable:
@@ -108,13 +59,43 @@ class DerTable:
         self.safe = safe
         more = more_models.choices(ratings, more_models.checked(models))
         self.models = tuple(choice.model_id for choice in more)
-        self.choices = (*_choices(ratings), *more)
+        self.choices = (*usual_models(ratings), *more)
         self.layout: SunSpecLayout = lay_out(self.choices)
+        self.nominal_ll_v = NOMINAL_LL_V
+
+    def on(self, found: Discovered) -> DerTable:
+        """Return the table for a device of any maker, as it was discovered.
+
+        Addresses, scale factors and the nominal voltage are the device's own.
+
+        Raises:
+            ConfigError: It lacks models that a reading or a command needs.
+        """
+        has = {placed.model_id for placed in found.layout.models}
+        needed = {701, 702, 704} | ({713} if self.stores else set())
+        problems = [
+            ConfigProblem(self.device_id, sorted(has), f"it needs SunSpec model {model_id}")
+            for model_id in sorted(needed - has)
+        ]
+        if problems:
+            raise ConfigError(problems)
+        table = DerTable(self.device_id, self.ratings, self.safe)
+        table.layout = found.layout
+        for point in ("702.VNom", "702.VNomRtg"):
+            nominal = found.layout.registers.number(found.words, point)
+            if nominal:
+                table.nominal_ll_v = nominal
+                break
+        return table
 
     @property
     def registers(self) -> RegisterMap:
         """All points."""
         return self.layout.registers
+
+    @property
+    def _nominal_ln_v(self) -> float:
+        return self.nominal_ll_v / math.sqrt(3.0)
 
     @property
     def stores(self) -> bool:
@@ -125,7 +106,7 @@ class DerTable:
         """Return what never changes: identity, headers, scale factors, ratings."""
         return {
             **fixed_values(self.layout, self.choices),
-            **_nameplate(self.device_id, self.ratings),
+            **nameplate(self.device_id, self.ratings),
             **more_models.fixed_values(self.ratings, self.models),
         }
 
@@ -151,7 +132,7 @@ class DerTable:
         """
         watts, var = reading.p_mw * 1e6, reading.q_mvar * 1e6
         va = math.hypot(watts, var)
-        v_ln = NOMINAL_LL_V / math.sqrt(3.0)
+        v_ln = self._nominal_ln_v
         phases = self.ratings.phases
         values: dict[str, Raw] = {
             "701.ACType": 2 if len(phases) == 3 else len(phases) - 1,
@@ -165,8 +146,8 @@ class DerTable:
             "701.PF": 1.0 if va == 0.0 else abs(watts) / va,
             "701.Hz": NOMINAL_HZ,
             "701.LNV": reading.v_pu * v_ln,
-            "701.LLV": reading.v_pu * NOMINAL_LL_V,
-            "701.A": va / max(math.sqrt(3.0) * reading.v_pu * NOMINAL_LL_V, 1.0),
+            "701.LLV": reading.v_pu * self.nominal_ll_v,
+            "701.A": va / max(math.sqrt(3.0) * reading.v_pu * self.nominal_ll_v, 1.0),
         }
         for name, v_pu in zip(
             self._phase_points, _phase_voltages(reading, len(phases)), strict=True
@@ -191,7 +172,7 @@ class DerTable:
     def decode_reading(self, words: Words) -> dict[str, float | None]:
         """Return the reading's fields by name; None where the device gives no value."""
         number = self.registers.number
-        v_ln = NOMINAL_LL_V / math.sqrt(3.0)
+        v_ln = self._nominal_ln_v
         watts, var = number(words, "701.W"), number(words, "701.Var")
         mean = number(words, "701.LNV")
         phases = [number(words, name) for name in self._phase_points]
@@ -349,7 +330,7 @@ class DerTable:
 
     def heartbeat_writes(self, beat: int) -> tuple[Write, ...]:
         """Return the write of the controller's heartbeat, as every `DeviceTable` does."""
-        return (self.encode_heartbeat(beat),)
+        return (self.encode_heartbeat(beat),) if "715.ControllerHb" in self.registers else ()
 
     def resolution(self, point: str) -> float:
         """Return the step of one of the reading's fields, or of ``p_set`` and ``q_set``.
@@ -358,7 +339,7 @@ class DerTable:
             KeyError: No such field.
         """
         step = {name: register.resolution for name, register in self.registers.items()}
-        v_ln = NOMINAL_LL_V / math.sqrt(3.0)
+        v_ln = self._nominal_ln_v
         volts = step["701.LNV"] / v_ln
         if self.ratings.curtail_only:
             p_set = step["704.WMaxLimPct"] / 100.0 * self.ratings.w_max_mw
@@ -387,56 +368,3 @@ def _phase_voltages(reading: DeviceReading, phases: int) -> tuple[float, ...]:
         return (low, high)
     middle = 3.0 * reading.v_pu - low - high
     return (low, min(max(middle, low), high), high)
-
-
-def _choices(ratings: Ratings) -> tuple[ModelChoice, ...]:
-    head_room = 1.25 * 1e6 * max(ratings.s_mva, ratings.w_max_mw)
-    amps = head_room / (math.sqrt(3.0) * NOMINAL_LL_V)
-    power = exponent_for(head_room, INT16)
-    rated = exponent_for(head_room, UINT16)
-    fine = exponent_for(head_room, INT32)
-    fine = max(0, fine)
-    measured = {**_FIXED_EXPONENTS, "W_SF": power, "VA_SF": power, "Var_SF": power}
-    measured |= {"A_SF": exponent_for(amps, INT16), "Tmp_SF": -1}
-    capacity = {"W_SF": rated, "VA_SF": rated, "Var_SF": rated, "PF_SF": -3, "V_SF": -2}
-    capacity |= {"A_SF": exponent_for(amps, UINT16), "S_SF": -3}
-    control = {"PF_SF": -3, "WMaxLimPct_SF": -2, "WSet_SF": fine, "WSetPct_SF": -2}
-    control |= {"VarSet_SF": fine, "VarSetPct_SF": -2}
-    choices = [
-        ModelChoice(1),
-        ModelChoice(701, exponents=measured),
-        ModelChoice(702, exponents=capacity),
-        ModelChoice(704, exponents=control),
-    ]
-    if ratings.e_mwh is not None:
-        energy = exponent_for(1.25e6 * ratings.e_mwh, UINT16)
-        choices.append(ModelChoice(713, exponents={"WH_SF": energy, "Pct_SF": -2}))
-    choices.append(ModelChoice(715))
-    return tuple(choices)
-
-
-def _nameplate(device_id: str, ratings: Ratings) -> Mapping[str, Raw]:
-    low, high = (1e6 * x for x in ratings.p_mw)
-    var_low, var_high = (1e6 * x for x in ratings.q_mvar)
-    values: dict[str, Raw] = {
-        "1.Mn": "HERON-HIL",
-        "1.Md": "Emulated DER",
-        "1.SN": device_id[:32],
-        "1.Vr": "1",
-        "702.VNomRtg": NOMINAL_LL_V,
-        "702.VNom": NOMINAL_LL_V,
-        "702.NorOpCatRtg": 1,
-        "702.CtrlModes": 0b111,
-    }
-    for suffix in ("Rtg", ""):
-        values[f"702.WMax{suffix}"] = 1e6 * ratings.w_max_mw
-        values[f"702.VAMax{suffix}"] = 1e6 * ratings.s_mva
-        values[f"702.VarMaxInj{suffix}"] = max(var_high, 0.0)
-        values[f"702.VarMaxAbs{suffix}"] = max(-var_low, 0.0)
-        if ratings.e_mwh is not None:
-            values[f"702.WChaRteMax{suffix}"] = max(-low, 0.0)
-            values[f"702.WDisChaRteMax{suffix}"] = max(high, 0.0)
-    if ratings.e_mwh is not None:
-        values["713.WHRtg"] = 1e6 * ratings.e_mwh
-        values["713.SoH"] = 100.0
-    return values

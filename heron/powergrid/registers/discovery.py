@@ -200,19 +200,22 @@ class _Describer:
     def _has(self, point: str) -> bool:
         return self._number(point) is not None
 
-    def _add(self, name: str, point: str, *, scale: float = 1.0, **more: object) -> None:
+    def _add(
+        self,
+        name: str,
+        point: str,
+        *,
+        scale: float = 1.0,
+        command: bool = False,
+        **more: object,
+    ) -> None:
+        """Add a point; scale factors never change in SunSpec, so they go into the scale."""
         register = self.registers[point]
         entry: dict[str, object] = {"address": register.address, "type": str(register.type)}
+        scale = float(f"{scale * 10.0**register.exponent:.12g}")
         if scale != 1.0:
             entry["scale"] = scale
-        if register.scale_factor:
-            factor = register.scale_factor.split(".", 1)[1]
-            model = register.scale_factor.split(".", 1)[0]
-            factor_name = f"{factor}_{model}"
-            entry["scale_factor"] = factor_name
-            where = self.registers[register.scale_factor].address
-            self.points.setdefault(factor_name, {"address": where, "type": "sunssf"})
-        if register.writable and more.pop("command", False):
+        if command:
             entry["access"] = "RW"
         self.points[name] = {**entry, **more}
 

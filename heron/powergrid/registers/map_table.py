@@ -3,8 +3,8 @@
 A few names mean something (see `MapConfig`): the fields of a reading, ``p_set_mw`` and
 ``q_set_mvar``, and what goes with a command where the device has it: ``enable`` is written 1,
 ``reversion_s`` the time-out (``q_reversion_s`` where reactive power has its own),
-``p_reversion_mw`` and ``q_reversion_mvar`` where to go back to, ``heartbeat`` a counter. A point with
-a ``constant`` is written with each command. All other points are told along with the telemetry.
+``p_reversion_mw`` and ``q_reversion_mvar`` where to go back to, ``heartbeat`` a counter. A point
+with a ``constant`` is written with each command. All others are told along with the telemetry.
 """
 
 from __future__ import annotations

@@ -12,17 +12,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from heron.errors import ConfigError, ConfigProblem
 from heron.powergrid.ieee1547 import VOLT_VAR_B, VOLT_WATT_B
 from heron.powergrid.quantities import DeviceReading
 from heron.powergrid.registers.codec import Raw
+from heron.powergrid.registers.ratings import Ratings
 from heron.powergrid.registers.scales import INT16, NOMINAL_HZ, NOMINAL_LL_V, UINT16, exponent_for
 from heron.powergrid.registers.sunspec import ModelChoice
-
-if TYPE_CHECKING:
-    from heron.powergrid.registers.der import Ratings
 
 STORAGE_MODELS = frozenset({124, 802})
 OPTIONAL_MODELS = frozenset({103, 113, 120, 121, 122, 123, 124, 160, 703, 705, 706, 711, 712, 802})

@@ -14,8 +14,9 @@ from itertools import count
 from heron.errors import ConfigError, ConfigProblem
 from heron.powergrid.quantities import Setpoint
 from heron.powergrid.registers.clock import ClockTable
-from heron.powergrid.registers.der import DerTable, Ratings
+from heron.powergrid.registers.der import DerTable
 from heron.powergrid.registers.meter import MeterTable
+from heron.powergrid.registers.ratings import Ratings
 from heron.powergrid.setups.models import SetupConfig
 
 DEFAULT_PORT = 5020

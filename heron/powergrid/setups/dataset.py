@@ -59,8 +59,16 @@ def profiles_from(
     Raises:
         ConfigError: With every gap, negative share and wrong length.
     """
-    arrays = {name: np.asarray(column, dtype=np.float64) for name, column in columns.items()}
-    problems, step_s = check_columns(arrays, source)
+    arrays: dict[str, FloatArray] = {}
+    problems: list[ConfigProblem] = []
+    for name, column in columns.items():
+        try:
+            arrays[name] = np.asarray(column, dtype=np.float64)
+        except (TypeError, ValueError):
+            kind = type(column).__name__
+            problems.append(ConfigProblem(name, kind, "one number a row", source))
+    found, step_s = check_columns(arrays, source)
+    problems += found
     if problems:
         raise ConfigError(problems)
     names = tuple(name for name in arrays if name != "time_s")
@@ -122,27 +130,16 @@ def check_columns(
     Returns:
         The problems, and the seconds from row to row.
     """
-    problems: list[ConfigProblem] = []
-    step_s = DEFAULT_STEP_S
-    time_s = columns.get("time_s")
-    if time_s is not None and time_s.size > 1:
-        steps = np.diff(time_s)
-        step_s = float(steps[0])
-        uneven = np.flatnonzero(np.abs(steps - step_s) > 1e-6)
-        if not np.isfinite(step_s) or not 1.0 <= step_s <= DAY_S or DAY_S % step_s:
-            expected = "rows apart by a whole part of a day"
-            problems.append(ConfigProblem("time_s", step_s, expected, source))
-            step_s = DEFAULT_STEP_S
-        elif uneven.size:
-            row = int(uneven[0])
-            expected = f"rows {step_s:g} s apart; {uneven.size} are not, the first after row {row}"
-            problems.append(ConfigProblem(f"time_s[{row + 1}]", time_s[row + 1], expected, source))
+    step_s, problems = _step_of(columns.get("time_s"), source)
     lengths = [int(days * DAY_S / step_s) for days in YEAR_DAYS]
     profiles = {name: column for name, column in columns.items() if name != "time_s"}
     if not profiles:
         problems.append(ConfigProblem("data", list(columns), "at least one profile", source))
     for name, values in profiles.items():
-        if values.ndim != 1 or values.size not in lengths:
+        if values.ndim != 1:
+            problems.append(ConfigProblem(name, values.shape, "one number a row", source))
+            continue
+        if values.size not in lengths:
             expected = f"a year at {step_s:g} s: {lengths[0]} or {lengths[1]} rows"
             problems.append(ConfigProblem(name, f"{values.size} rows", expected, source))
         if gaps:
@@ -151,7 +148,33 @@ def check_columns(
         if "price" not in name:
             negative = np.flatnonzero(values < 0.0)
             problems += _some(name, values, negative, "at least 0", source)
+    sizes = {name: column.size for name, column in columns.items()}
+    if not problems and len(set(sizes.values())) > 1:
+        shown = ", ".join(f"{name} {size}" for name, size in sizes.items())
+        problems.append(ConfigProblem("data", shown, "columns as long as the others", source))
     return problems, step_s
+
+
+def _step_of(time_s: FloatArray | None, source: str) -> tuple[float, list[ConfigProblem]]:
+    """Return the seconds from row to row, and what is wrong with the column ``time_s``."""
+    if time_s is None or time_s.size < 2:
+        return DEFAULT_STEP_S, []
+    problems = []
+    steps = np.diff(time_s)
+    step_s = float(steps[0])
+    if not 1.0 <= step_s <= DAY_S or DAY_S % step_s:
+        expected = "rows apart by a whole part of a day"
+        return DEFAULT_STEP_S, [ConfigProblem("time_s", step_s, expected, source)]
+    if time_s[0] != 0.0:
+        expected = "seconds since the start of the year: 0 in the first row"
+        problems.append(ConfigProblem("time_s[0]", float(time_s[0]), expected, source))
+    uneven = np.flatnonzero(~(np.abs(steps - step_s) <= 1e-6))
+    if uneven.size:
+        row = int(uneven[0])
+        expected = f"rows {step_s:g} s apart; {uneven.size} are not, the first after row {row}"
+        value = float(time_s[row + 1])
+        problems.append(ConfigProblem(f"time_s[{row + 1}]", value, expected, source))
+    return step_s, problems
 
 
 def _some(

@@ -104,16 +104,18 @@ def as_setup(
     problems: list[ConfigProblem] = []
     dataset = raw.pop("dataset", None)
     config = _check_config(raw, path, problems)
+    if config is not None:
+        problems += safe_setpoint_problems(config, where)
+    profiles: Profiles | None = None
     try:
-        profiles = _dataset_of(raw, dataset, path)
+        profiles = _dataset_of(raw, dataset)
     except ConfigError as error:
         problems += error.problems
-    if not problems and config is not None:
+    if config is not None and profiles is not None:
         problems += profile_problems(config, profiles, where)
-        problems += safe_setpoint_problems(config, where)
-    if problems or config is None:
-        raise ConfigError(problems)
-    return Setup(config, profiles, path)
+        if not problems:
+            return Setup(config, profiles, path)
+    raise ConfigError(problems)
 
 
 def check_setup(name_or_path: str | Path) -> list[ConfigProblem]:
@@ -176,7 +178,7 @@ def _check_config(
         return None
 
 
-def _dataset_of(raw: Mapping[str, Any], dataset: object, path: Path | None) -> Profiles:
+def _dataset_of(raw: Mapping[str, Any], dataset: object) -> Profiles:
     if isinstance(dataset, Profiles):
         return dataset
     if dataset is None:

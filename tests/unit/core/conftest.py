@@ -167,3 +167,9 @@ def toy():
         build=build,
         every=lambda s, **kw: TickConfig(tick_interval=s, **kw),
     )
+
+
+@pytest.fixture(scope="session")
+def build_toy():
+    """Give a maker of environments of a given size; outlives the examples of a property."""
+    return lambda n_sites, n_batteries: lambda ticks: ToyEnv(build(ticks, n_sites, n_batteries))

@@ -2,8 +2,12 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from heron.errors import PowerFlowDiverged
 from heron.messaging import InMemoryBroker, MessageType
+from heron.protocols import PriceSignalProtocol
 from heron.scheduling import Event, EventType, JitterType, TickConfig
 
 STEP_S = 900.0
@@ -31,6 +35,52 @@ def test_without_delays_event_driven_time_equals_the_synchronous_step_exactly(to
     events = trajectory_events(toy.Env(toy.build(toy.every(STEP_S))), 96)
     assert np.ptp(sync, axis=0).min() > 0.01
     np.testing.assert_array_equal(events, sync)
+
+
+@settings(max_examples=15, deadline=None)
+@given(n_sites=st.integers(1, 4), n_batteries=st.integers(1, 3), step_s=st.floats(0.5, 5000.0))
+def test_both_clocks_agree_for_any_tree_and_interval(build_toy, n_sites, n_batteries, step_s):
+    make = build_toy(n_sites, n_batteries)
+    sync = make(None)
+    env = make(TickConfig(tick_interval=step_s))
+    env.start_event_driven()
+    for k in range(5):
+        env.run_event_driven(step_s * (k + 1))
+        # the same instants: a sum of steps would differ from the grid in the last bit
+        sync.decide()
+        sync.advance(step_s * k, step_s * (k + 1))
+        sync.time_s = step_s * (k + 1)
+        assert env.socs() == sync.socs()
+
+
+def test_a_price_moves_devices_the_same_in_both_clocks_and_late_if_it_travels(toy):
+    class Thrifty(toy.Battery):
+        def respond_to_price(self, price):
+            return [2.0 if price > 60.0 else -2.0]
+
+    class Peak:
+        def forward(self, observation):
+            return [100.0 if observation.timestamp >= 1800.0 else 20.0]
+
+    def build(msg_delay=0.0):
+        ticks = TickConfig(tick_interval=STEP_S, msg_delay=msg_delay)
+        devices = [Thrifty(f"b{i}", tick_config=ticks) for i in range(2)]
+        site = toy.Site(
+            "MG1",
+            policy=Peak(),
+            protocol=PriceSignalProtocol(),
+            config={"agents": devices},
+            tick_config=ticks,
+        )
+        return toy.Env(site)
+
+    sync = trajectory_sync(build(), 6)
+    np.testing.assert_array_equal(trajectory_events(build(), 6), sync)
+    assert sync[1, 0] > sync[0, 0] > 0.5 > sync[5, 0]
+    late = trajectory_events(build(90.0), 6)
+    # each of the two changes comes 90 s late: 2 MW for 90 s, then 4 MW for 90 s, of 10 MWh
+    assert late[0] - sync[0] == pytest.approx([-2 * 90 / 3600 / 10] * 2)
+    assert late[5] - sync[5] == pytest.approx([(4 - 2) * 90 / 3600 / 10] * 2)
 
 
 def test_the_message_path_over_a_broker_equals_the_direct_one_exactly(toy):
@@ -228,6 +278,21 @@ def test_max_events_stops_in_between_without_advancing_the_plant_to_the_end(toy)
     assert env.run_event_driven(1000.0, max_events=50) == 50
     assert env.time_s < 1000.0
     assert env.updates[-1][1] == env.time_s
+
+
+def test_a_plant_that_fails_stays_where_it_was_and_can_go_on(toy):
+    env = toy.Env(toy.build(toy.every(STEP_S)))
+    env.setup_event_driven()
+
+    def fail(start_s, end_s):
+        raise PowerFlowDiverged("no solution")
+
+    env.setup_default_handlers(on_env_update=fail)
+    with pytest.raises(PowerFlowDiverged):
+        env.run_event_driven(STEP_S)
+    env.setup_default_handlers(on_env_update=env.advance)
+    env.advance_plant(env.time_s)
+    assert env.updates == [(0.0, STEP_S)]
 
 
 def test_two_agents_with_one_seed_scatter_differently_and_repeatably(toy):

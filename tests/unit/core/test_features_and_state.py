@@ -1,5 +1,6 @@
 """Features, visibility, state, observation and action."""
 
+import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -136,6 +137,19 @@ def test_reset_returns_to_what_the_feature_was_built_with():
     assert isinstance(meter.p_mw, float)
     meter.reset(p_mw=1.0)
     assert (meter.p_mw, meter.q_mvar) == (1.0, 0.3)
+
+
+def test_a_feature_with_slots_is_a_feature_like_any_other():
+    @dataclass(slots=True)
+    class Slotted(FeatureProvider):
+        soc: float = 0.5
+
+    feature = Slotted(0.25)
+    feature.set_values(soc=0.75)
+    assert copy.deepcopy(feature).reset().soc == feature.reset().soc == 0.25
+    assert feature_class("Slotted") is Slotted
+    with pytest.raises(ValueError, match="'sok'"):
+        feature.set_values(sok=1.0)
 
 
 def test_a_feature_class_is_found_by_its_name():

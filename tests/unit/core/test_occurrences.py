@@ -1,5 +1,7 @@
 """Disturbances, conditions, episodes and environments by name."""
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -161,3 +163,15 @@ def test_an_environment_is_made_by_its_name():
         heron.register("Toy-test-v0", "somewhere:Else")
     with pytest.raises(ConfigError, match=r"'Toy-v9'.*Toy-test-v0"):
         heron.make("Toy-v9")
+
+
+def test_an_installed_package_offers_its_environments_without_being_imported(tmp_path, monkeypatch):
+    info = tmp_path / "offers-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: offers\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[heron.environments]\nOffered-v0 = offers:Env\n")
+    (tmp_path / "offers.py").write_text("class Env:\n    def __init__(self, n=1): self.n = n\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert "Offered-v0" in heron.registered()
+    assert "offers" not in sys.modules
+    assert heron.make("Offered-v0", n=3).n == 3

@@ -19,7 +19,7 @@ def test_kernels_compile_without_a_place_for_their_cache(monkeypatch: pytest.Mon
 
     def njit(*args: Any, cache: bool = False, **options: Any) -> Any:
         if cache:
-            raise RuntimeError("cannot cache function: no locator available")
+            raise RuntimeError("cannot cache function: no locator")
         return real(*args, **options)
 
     monkeypatch.setattr(numba, "njit", njit)

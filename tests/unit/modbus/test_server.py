@@ -12,7 +12,7 @@ from heron.errors import TransportError
 from heron.powergrid.registers.codec import RegisterType
 from heron.powergrid.registers.table import Access, Register, RegisterMap
 from simulator.modbus.image import UnitImage
-from simulator.modbus.server import ModbusServer, _Connection
+from simulator.modbus.server import ModbusServer
 
 MAP = RegisterMap(
     [Register(f"r{i}", i, 1, RegisterType.UINT16, access=Access.READ_WRITE) for i in range(200)]
@@ -244,7 +244,10 @@ def test_whatever_comes_in_the_next_clean_request_is_answered(pieces: list[bytes
                 def close(self) -> None:
                     pass
 
-            connection = _Connection(server._units[0], server.counters, set())
+                def abort(self) -> None:
+                    pass
+
+            connection = server._connection(server._units[0])
             connection.connection_made(Recorder())
             for piece in pieces:
                 connection.data_received(piece)

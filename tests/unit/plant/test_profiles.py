@@ -120,6 +120,17 @@ def test_every_data_error_is_reported_at_once() -> None:
     assert found == {("load[5]", "nan"), ("load[9]", "-0.1"), ("wind", "7 rows")}
 
 
+def test_columns_that_are_no_series_are_named() -> None:
+    with pytest.raises(ConfigError) as caught:
+        profiles_from({**year(), "word": "abc", "table": np.ones((ROWS, 2))})  # type: ignore[dict-item]
+    assert [p.where for p in caught.value.problems] == ["word", "table"]
+
+
+def test_columns_of_unequal_years_are_refused() -> None:
+    with pytest.raises(ConfigError, match="as long as the others"):
+        profiles_from(year(wind=np.ones(365 * 96)))
+
+
 def test_negative_price_is_no_error() -> None:
     assert profiles_from(year()).mean("price", 0.0, 900.0) == year()["price"][0]
 

@@ -11,6 +11,7 @@ import pytest
 from heron.errors import ConfigError
 from heron.policy import OnnxPolicy
 from training.cli import evaluate, export, train
+from training.envs.timing import PRESETS
 from training.errors import TrainingDiverged, TrainingError
 from training.options import TrainOptions, make_options
 from training.rllib.learner import NormalisingPPOLearner
@@ -148,3 +149,11 @@ def test_all_flags_of_the_guides_example_are_taken() -> None:
     options, _ = train.options_from(flags.split())
     assert options.hidden == (32, 32)
     assert options.share_reward is False
+
+
+def test_trained_policy_is_tested_in_event_driven_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.trainer.PRESETS", {"training": PRESETS["training"]})
+    outcome = run_training(short(tmp_path, event_driven_test=True), lambda update: None)
+    assert outcome.timing_gaps == {"training": pytest.approx(0.0, abs=1e-9)}

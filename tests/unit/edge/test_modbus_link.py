@@ -1,0 +1,163 @@
+"""What a device link writes, when, and how it notices what happened behind its back."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import pytest
+
+from edge.links.connection import ModbusConnection
+from edge.links.modbus import ModbusDeviceLink
+from edge.links.transports import tcp_client
+from edge.timing import PlantTime
+from heron.errors import DeviceRejected, DeviceTimeout
+from heron.powergrid.link import Quality, WriteStatus
+from heron.powergrid.quantities import DeviceReading, MeterReading, Setpoint
+from heron.powergrid.registers import DeviceUnit, site_plan
+from heron.powergrid.registers.clock import PACE_LOCKSTEP, ClockReading
+from heron.powergrid.setups import as_setup
+from heron.testing.faults import FaultyPort, Mute
+from simulator.modbus.server import ModbusServer
+from simulator.modbus.site import EmulatedSite
+
+REVERSION_S = 60.0
+DEVICE = {
+    "type": "ESS",
+    "name": "ess1",
+    "device_state_config": {
+        "bus": "Bus 671",
+        "p_max_MW": 0.5,
+        "p_min_MW": -0.5,
+        "q_max_MVAr": 0.2,
+        "q_min_MVAr": -0.2,
+        "safe_p_mw": 0.05,
+    },
+}
+SETUP = {
+    "microgrid_configs": [{"name": "MG1", "connection_bus": "DSO Bus 850", "devices": [DEVICE]}]
+}
+
+
+def wall() -> float:
+    return asyncio.get_running_loop().time()
+
+
+@dataclass
+class Rig:
+    """A battery behind a port that records."""
+
+    site: EmulatedSite
+    port: FaultyPort
+    connection: ModbusConnection
+    unit: DeviceUnit
+    time: PlantTime
+
+    def link(self, *, read_only: bool = False) -> ModbusDeviceLink:
+        return ModbusDeviceLink(
+            "ess1",
+            self.connection,
+            self.unit.unit_id,
+            self.unit.table,
+            self.time,
+            reversion_s=REVERSION_S,
+            read_only=read_only,
+        )
+
+    def show(self, elapsed_s: float, soc: float = 0.5) -> None:
+        reading = DeviceReading(0.0, 0.0, 1.0, 0.99, 1.01, soc=soc)
+        meter = MeterReading(0.0, 0.0, 1.0, 0.99, 1.01)
+        clock = ClockReading(1, 0, 0.0, 900.0, 0.0, PACE_LOCKSTEP, False)
+        self.site.show({"ess1": reading}, {"head": meter, "MG1": meter}, clock, elapsed_s)
+
+    def held(self) -> Setpoint:
+        return self.site.setpoints()["ess1"]
+
+
+@pytest.fixture
+async def rig() -> AsyncIterator[Rig]:
+    plan = site_plan(as_setup(SETUP).config)
+    site = EmulatedSite(plan, {"ess1": Setpoint(0.0)}, lambda step: False)
+    async with (
+        ModbusServer(site.units, "plant", 502),
+        FaultyPort(("plant", 502), host="proxy", port=502) as port,
+        ModbusConnection("proxy:502", tcp_client("proxy", 502, 0.5), now=wall) as connection,
+    ):
+        await connection.wait_connected()
+        rig = Rig(site, port, connection, plan.devices["ess1"], PlantTime(wall))
+        rig.show(0.0)
+        yield rig
+
+
+async def test_neighbouring_registers_go_in_one_request(rig: Rig) -> None:
+    await rig.link().write(Setpoint(0.3, 0.1))
+    # Active power, reactive power and the heartbeat lie apart; each is one write of many.
+    assert rig.port.seen[(rig.unit.unit_id, 16)] == 3
+    assert rig.port.writes_seen() == 3
+
+
+async def test_a_held_setpoint_is_written_again_at_half_of_the_reversion_time(rig: Rig) -> None:
+    link = rig.link()
+    await link.write(Setpoint(0.3, 0.1))
+    statuses = []
+    for _ in range(60):
+        await asyncio.sleep(1.0)
+        await link.read()
+        statuses.append((await link.write(Setpoint(0.3, 0.1))).status)
+        rig.show(1.0)
+        assert rig.held() == Setpoint(0.3, 0.1)
+    assert [k for k, s in enumerate(statuses, 1) if s is WriteStatus.WRITTEN] == [30, 60]
+
+
+async def test_a_device_that_hears_nothing_reverts_and_the_link_notices(rig: Rig) -> None:
+    link = rig.link()
+    await link.write(Setpoint(0.3, 0.1))
+    rig.show(REVERSION_S + 1.0)
+    assert rig.held() == Setpoint(0.05, 0.0)
+    shown = await link.read()
+    assert shown.values["p_set_mw"].value == 0.05
+    assert (await link.write(Setpoint(0.3, 0.1))).status is WriteStatus.WRITTEN
+    assert rig.held() == Setpoint(0.3, 0.1)
+
+
+async def test_a_setpoint_that_somebody_else_changed_is_put_right(rig: Rig) -> None:
+    mine, other = rig.link(), rig.link()
+    await mine.write(Setpoint(0.3, 0.0))
+    await other.write(Setpoint(-0.4, 0.0))
+    await mine.read()
+    assert (await mine.write(Setpoint(0.3, 0.0))).status is WriteStatus.WRITTEN
+    assert rig.held() == Setpoint(0.3, 0.0)
+
+
+async def test_a_write_whose_answer_was_lost_is_written_again(rig: Rig) -> None:
+    link = rig.link()
+    await link.write(Setpoint(0.3, 0.0))
+    rig.port.fault = Mute()
+    with pytest.raises(DeviceTimeout):
+        await link.write(Setpoint(0.1, 0.0))
+    rig.port.fault = None
+    await asyncio.sleep(2.0)
+    assert (await link.write(Setpoint(0.3, 0.0))).status is WriteStatus.WRITTEN
+    assert rig.held() == Setpoint(0.3, 0.0)
+
+
+async def test_a_read_only_link_writes_nothing(rig: Rig) -> None:
+    link = rig.link(read_only=True)
+    with pytest.raises(DeviceRejected, match="read-only"):
+        await link.write(Setpoint(0.3, 0.0))
+    assert (await link.read()).quality is Quality.GOOD
+    assert rig.port.writes_seen() == 0
+
+
+async def test_a_plant_without_a_solution_is_bad_quality(rig: Rig) -> None:
+    clock = ClockReading(1, 1, 900.0, 900.0, 0.0, PACE_LOCKSTEP, False, failed=True)
+    rig.site.fail("no solution", clock, 900.0)
+    shown = await rig.link().read()
+    assert shown.quality is Quality.BAD
+    assert shown.values["p_mw"].quality is Quality.BAD
+
+
+async def test_the_setpoint_is_rounded_to_the_registers_resolution(rig: Rig) -> None:
+    result = await rig.link().write(Setpoint(0.1234567890123, 0.0))
+    assert result.status is WriteStatus.WRITTEN
+    assert result.written.p_mw == pytest.approx(0.123457, abs=1e-9)
+    assert rig.held().p_mw == result.written.p_mw
