@@ -4,11 +4,12 @@ import asyncio
 import json
 import os
 import signal
+import sqlite3
 import sys
 import time
 from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from edge.links.transports import tcp_client
 from edge.timing import PlantTime
 from heron.errors import BrokerUnavailable
 from heron.messaging.bus import Bus
-from heron.messaging.embedded import EmbeddedBroker
+from heron.messaging.embedded import EmbeddedBroker, free_port
 from heron.messaging.mqtt import MqttBus
 from heron.messaging.topics import ACTED, CLOCK, COMMAND, MODE, STATUS, TELEMETRY, Topic
 from heron.messaging.wire import Command, Message, ModeRequest
@@ -46,6 +47,8 @@ class Site:
         self.acted: list[int] = []
         self.online: set[str] = set()
         self.points: dict[str, dict[str, float | None]] = {}
+        self.historical: set[int] = set()
+        self.sequences: dict[str, set[int]] = {}
         self.sequence = int(time.time() * 1000)
         self._changed = asyncio.Condition()
 
@@ -97,6 +100,9 @@ class Site:
         match topic.name:
             case "telemetry":
                 self.points[agent] = {n: p.value for n, p in message.points.items()}
+                self.sequences.setdefault(agent, set()).add(message.sequence)
+                if message.historical:
+                    self.historical.add(message.sequence)
                 if message.mode is not None:
                     self.modes[agent] = message.mode
                     await self.command(agent, message.step)
@@ -307,3 +313,60 @@ async def test_the_edge_is_light() -> None:
     )
     out, _ = await process.communicate()
     assert out.decode().strip() == "[]"
+
+
+async def test_a_site_file_runs_and_its_telemetry_survives_a_broker_outage(
+    tmp_path: Path,
+) -> None:
+    broker = EmbeddedBroker()
+    async with a_site(broker) as site:
+        _, port = await site.simulator("--pace", "x60")
+        http = free_port()
+        path = tmp_path / "SITE.yml"
+        path.write_text(
+            f"broker: {broker.url}\n"
+            f'http: "127.0.0.1:{http}"\n'
+            "period_s: 0.2\n"
+            "store: edge.db\n"
+            f'links: [{{name: plant, address: "127.0.0.1:{port}"}}]\n'
+            "devices:\n"
+            "  - {name: ess1, type: ESS, link: plant, unit: 2, mode: monitor,"
+            " config: {p_max_MW: 0.5, p_min_MW: -0.5}}\n"
+            "meters:\n"
+            "  - {name: MG1, link: plant, unit: 201, nominal_v: 24900}\n"
+        )
+        edge = await site.process("edge", str(path), "--json", "--log-json")
+        await site.until(lambda: {"ess1", "MG1"} <= site.points.keys())
+        assert await health_of(http) == (200, True)
+        number = broker.port
+        await broker.__aexit__(None, None, None)
+        await until_stored(tmp_path / "edge.db", 30)
+        assert await health_of(http) == (503, False)
+        async with EmbeddedBroker(port=number):
+            await site.until(lambda: len(site.historical) >= 30)
+            summary = await stopped(edge)
+        sequences = site.sequences["ess1"] | site.historical
+        meter = site.sequences["MG1"]
+        first, last = min(sequences | meter), max(sequences | meter)
+        missing = set(range(first, last)) - sequences - meter
+        assert not missing
+        assert summary["modbus"]["writes"] == 0
+        assert summary["devices"] == {"ess1": "monitor"}
+
+
+async def health_of(port: int) -> tuple[int, bool]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET /healthz HTTP/1.1\r\n\r\n")
+    head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    writer.close()
+    return int(head.split()[1]), json.loads(body)["ok"]
+
+
+async def until_stored(path: Path, count: int) -> None:
+    async with asyncio.timeout(START_S):
+        while True:
+            with closing(sqlite3.connect(path)) as db:
+                (kept,) = db.execute("SELECT COUNT(*) FROM telemetry").fetchone()
+            if kept >= count:
+                return
+            await asyncio.sleep(0.1)

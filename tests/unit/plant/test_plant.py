@@ -55,10 +55,10 @@ def test_step_shows_means_over_the_step_and_charge_at_its_end(plant: Plant) -> N
 
 
 def test_positive_power_injects_for_every_device(plant: Plant) -> None:
+    start = plant.state
     before = plant.step({}, 900.0)
-    more = {"gen1": Setpoint(0.45), "ess3": Setpoint(0.3)}
-    plant.restore(plant.state)
-    after = plant.step(more, 900.0)
+    plant.restore(start)
+    after = plant.step({"gen1": Setpoint(0.45), "ess3": Setpoint(0.3)}, 900.0)
     fed_in = 0.3 + 0.3
     head = after.meters["head"].p_mw - before.meters["head"].p_mw
     assert head == pytest.approx(-fed_in, rel=0.15)
