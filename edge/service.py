@@ -9,8 +9,12 @@ import asyncio
 import json
 import logging
 import os
+import re
 import socket
 import time
+
+
+_PAIRS = re.compile(r"\b([a-z_]+)=(.*?)(?=\s[a-z_]+=|$)")
 
 
 class JsonLines(logging.Formatter):
@@ -26,10 +30,8 @@ class JsonLines(logging.Formatter):
             "logger": record.name,
             "message": message,
         }
-        for word in message.split(" "):
-            key, sign, value = word.partition("=")
-            if sign and key.isidentifier():
-                line.setdefault(key, value)
+        for key, value in _PAIRS.findall(message):
+            line.setdefault(key, value)
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return json.dumps(line)

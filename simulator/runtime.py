@@ -110,6 +110,8 @@ class Simulator:
         self._accountant = Accountant(self.plant.setup)
         self._gate = Gate(self.options.wait_for)
         self._failed = self._finished = False
+        self._online: set[str] = set()
+        self._news = asyncio.Event()
         measured = self.plant.reset(self.options.seed, self.options.start_s)
         plan = site_plan(self.plant.setup.config, self.options.models)
         self.site = EmulatedSite(plan, measured.setpoints, self._gate.advance)
@@ -150,8 +152,6 @@ class Simulator:
             bus.subscribe(STATUS) as statuses,
             asyncio.TaskGroup() as group,
         ):
-            self._online: set[str] = set()
-            self._news = asyncio.Event()
             tasks = [
                 group.create_task(self._hear_acted(acted)),
                 group.create_task(self._hear_status(statuses)),
@@ -175,10 +175,11 @@ class Simulator:
         options = self.options
         if options.pace.code == PACE_LOCKSTEP:
             await self._wait_for_edges()
+        self._hold()
         began = time.monotonic()
         slot = 0
         while options.steps is None or self.counters.steps < options.steps:
-            await self._tell_clock()
+            await self._publish_clock()
             step_s = options.step_s
             if options.pace.code == PACE_RATED:
                 late = await self._sleep_until_slot(began, slot + 1)
@@ -192,8 +193,9 @@ class Simulator:
                 await asyncio.sleep(max(0.0, not_before - time.monotonic()))
             await self._step(step_s, solver)
         self._finished = True
+        self._gate.lock()
         self.site.clock.show(self._clock())
-        await self._tell_clock()
+        await self._publish_clock()
         logger.info("finished steps=%d", self.counters.steps)
 
     async def _sleep_until_slot(self, began: float, slot: int) -> int:
@@ -246,6 +248,7 @@ class Simulator:
         step = self.counters.steps
         self.counters.steps += 1
         recovered, self._failed = self._failed, False
+        self._hold()
         self.site.show_measurements(after, self._clock())
         if self.bus is not None:
             await self.bus.publish(ACCOUNT, self._account(step, before, after))
@@ -257,6 +260,7 @@ class Simulator:
         first, self._failed = not self._failed, True
         self.counters.steps += 1
         self.counters.failed += 1
+        self._hold()
         self.site.fail(str(error), self._clock(), step_s)
         if first:
             logger.error("plant_failed cause=%s", error)
@@ -307,10 +311,10 @@ class Simulator:
             failed=self._failed,
         )
 
-    async def _tell_clock(self) -> None:
-        if not self._finished:
+    def _hold(self) -> None:
+        """Wait for everyone from now on, before anyone can see that the step has come."""
+        if self.options.pace.code == PACE_LOCKSTEP:
             self._gate.close(self.counters.steps)
-        await self._publish_clock()
 
     async def _publish_clock(self) -> None:
         if self.bus is None:

@@ -109,18 +109,21 @@ class Accountant:
         cost: dict[str, float] = {}
         device_costs: dict[str, dict[str, float]] = {}
         imports = 0.0
+        time_s, dt_s = before.time_s, after.dt_s
+        earlier, later = before.devices, after.devices
         for name, devices in self._microgrids.items():
-            own = {
-                d: c.cost_usd(before.devices[d], after.devices[d], before.time_s, after.dt_s)
-                for d, c in devices
-            }
-            stored = sum(
-                c.stored_mwh(after.devices[d]) - c.stored_mwh(before.devices[d]) for d, c in devices
-            )
+            own: dict[str, float] = {}
+            running = stored = 0.0
+            for device, config in devices:
+                was, now = earlier[device], later[device]
+                own[device] = paid = config.cost_usd(was, now, time_s, dt_s)
+                running += paid
+                if now.soc is not None:
+                    stored += config.stored_mwh(now) - config.stored_mwh(was)
             imported = -after.meters[name].p_mw
             imports += imported
             device_costs[name] = own
-            cost[name] = sum(own.values()) + price * imported * h - store_value * stored
+            cost[name] = running + price * imported * h - store_value * stored
         cost[self._dso] = price * (after.meters[HEAD].p_mw - imports) * h
         safety = {name: _safety(after.areas[name], h) for name in cost}
         return self._settle(after, cost, device_costs, safety)

@@ -122,7 +122,10 @@ class DeviceConfig(BaseModel):
         return self.cost_usd_per_h(after) * dt_s / 3600.0
 
     def stored_mwh(self, reading: DeviceReading) -> float:
-        """Return the stored energy that belongs to the microgrid and is worth money."""
+        """Return the stored energy that belongs to the microgrid and is worth money.
+
+        Asked for devices that show a state of charge.
+        """
         return 0.0
 
     @model_validator(mode="after")

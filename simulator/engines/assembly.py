@@ -100,7 +100,9 @@ def assemble(model: NodalModel) -> tuple[Network, Work]:
             np.int64,
         ),
         node_slot=np.array([slot[k] for k in range(len(model.nodes))], np.int64),
-        device_slot=_table([[slot.get(k, -1) for k in x] for x in model.device_nodes], 3),
+        device_slot=_table(
+            [[-1 if k == GROUND else slot[k] for k in x] for x in model.device_nodes], 3
+        ),
         pcc_slot=_table([[slot[k] for k in x] for x in model.pcc_nodes], 3),
     )
     work = Work(

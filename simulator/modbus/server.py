@@ -166,8 +166,9 @@ class _Connection(asyncio.Protocol):
         the exact length that its function has: garbage must not be taken for a write.
         """
         self._bad_frame()
+        dead_ends: set[int] = set()
         for start in range(at + 1, len(data) - _HEADER.size):
-            if _well_formed_to_the_end(data, start):
+            if _well_formed_to_the_end(data, start, dead_ends):
                 return start
         return len(data)
 
@@ -178,19 +179,29 @@ def _cannot_be(head: bytes, length: int) -> bool:
     return expected is not None and expected != length
 
 
-def _well_formed_to_the_end(data: bytes, at: int) -> bool:
+def _well_formed_to_the_end(data: bytes, at: int, dead_ends: set[int]) -> bool:
+    """Tell whether whole requests follow; remembers where not, so a long input costs no more."""
+    passed = [at]
     while at < len(data):
-        if len(data) - at <= _HEADER.size:
+        end = _end_of_request(data, at)
+        if end is None or end in dead_ends:
+            dead_ends.update(passed)
             return False
-        _, protocol, length, _ = _HEADER.unpack_from(data, at)
-        end = at + 6 + length
-        request = data[at + 7 : end]
-        if protocol != 0 or end > len(data) or not request or request[0] not in FUNCTIONS:
-            return False
-        if expected_length(request) != len(request):
-            return False
+        passed.append(end)
         at = end
     return True
+
+
+def _end_of_request(data: bytes, at: int) -> int | None:
+    """Return where a whole, well-formed request ends; None when there is none."""
+    if len(data) - at <= _HEADER.size:
+        return None
+    _, protocol, length, _ = _HEADER.unpack_from(data, at)
+    end: int = at + 6 + length
+    request = data[at + 7 : end]
+    if protocol != 0 or end > len(data) or not request or request[0] not in FUNCTIONS:
+        return None
+    return end if expected_length(request) == len(request) else None
 
 
 class ModbusServer:

@@ -336,7 +336,7 @@ async def test_a_site_file_runs_and_its_telemetry_survives_a_broker_outage(
             "  - {name: MG1, link: plant, unit: 201, nominal_v: 24900}\n"
         )
         edge = await site.process("edge", str(path), "--json", "--log-json")
-        await site.until(lambda: {"ess1", "MG1"} <= site.points.keys())
+        await site.until(lambda: all(site.points.get(a) for a in ("ess1", "MG1")))
         assert await health_of(http) == (200, True)
         number = broker.port
         await broker.__aexit__(None, None, None)

@@ -93,7 +93,7 @@ def _source(grid: Grid) -> Iterator[str]:
         angle = math.degrees(cmath.phase(v))
         yield (
             f"{what} phases=1 bus1={_bus(grid.source_bus, p)} basekv={kv!r} pu={abs(v)!r} "
-            f"angle={angle!r} z1=[1e-9, 1e-9] z0=[1e-9, 1e-9]"
+            f"angle={angle!r} z1=[1e-7, 1e-7] z0=[1e-7, 1e-7]"
         )
 
 

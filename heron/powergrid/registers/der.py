@@ -140,6 +140,7 @@ class DerTable:
             "701.InvSt": 3 if reading.connected else 0,
             "701.ConnSt": int(reading.connected),
             "701.Alrm": 0 if reading.connected else 1 << 4,
+            "701.MnAlrmInfo": None,
             "701.W": watts,
             "701.Var": var,
             "701.VA": va,

@@ -16,11 +16,18 @@ ROOT = Path(__file__).parents[3]
 
 def test_json_lines_carry_the_keys_of_the_message() -> None:
     record = logging.LogRecord(
-        "edge.cycle", logging.WARNING, "", 0, "mode device=%s after=%s", ("ess1", "fallback"), None
+        "edge.cycle",
+        logging.WARNING,
+        "",
+        0,
+        "mode device=%s after=%s reason=%s",
+        ("ess1", "fallback", "no answer"),
+        None,
     )
     line = json.loads(JsonLines().format(record))
     assert (line["device"], line["after"], line["level"]) == ("ess1", "fallback", "warning")
-    assert line["message"] == "mode device=ess1 after=fallback"
+    assert line["message"] == "mode device=ess1 after=fallback reason=no answer"
+    assert line["reason"] == "no answer"
 
 
 def test_an_exception_stays_on_its_line() -> None:

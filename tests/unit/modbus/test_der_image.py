@@ -122,6 +122,7 @@ def test_the_times_run_on_while_nothing_is_measured() -> None:
     assert set(image.table.decode_reading(image.words).values()) == {None}
     image.show(READING, 1.0)
     assert image.table.decode_reading(image.words)["p_mw"] == pytest.approx(0.1)
+    assert image.value("701.MnAlrmInfo") is None
 
 
 def test_a_ceiling_from_another_master_limits_the_set_point() -> None:

@@ -13,6 +13,7 @@ from heron.powergrid.quantities import Measurements, Setpoint
 from heron.powergrid.registers import Words
 from heron.powergrid.setups import Setup, read_setup
 from simulator import Plant
+from simulator.modbus.image import RefusalError
 from simulator.pace import Pace
 from simulator.runtime import RunOptions, Simulator
 
@@ -182,6 +183,14 @@ async def test_without_mqtt_a_modbus_master_advances_the_plant(setup: Setup) -> 
     assert simulator.counters.steps == 2
     writer.close()
     await writer.wait_closed()
+
+
+async def test_without_lock_step_nobody_can_advance_the_plant(setup: Setup) -> None:
+    simulator = Simulator(Plant(setup), options("max", steps=1))
+    await simulator.run(lambda: None)
+    write = simulator.plan.clock.table.encode_advance(1)
+    with pytest.raises(RefusalError):
+        simulator.site.clock.write(write.address, write.data)
 
 
 async def test_what_registers_command_is_what_the_plant_does(setup: Setup) -> None:

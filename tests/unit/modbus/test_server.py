@@ -1,6 +1,7 @@
 import asyncio
 import socket
 import struct
+import time
 from collections.abc import AsyncIterator, Callable
 
 import pytest
@@ -124,6 +125,19 @@ async def test_good_requests_behind_a_bad_header_in_one_segment_are_answered(
     assert (await master.reply())[0] == 5
     assert (await master.reply())[0] == 6
     assert server.counters.bad_frames >= 1
+    await master.close()
+
+
+async def test_a_long_chain_of_requests_behind_garbage_costs_little(server: ModbusServer) -> None:
+    """Each start in the chain would walk to its end: 20,000 frames would take minutes."""
+    master = await Master.to(server)
+    chain = b"\xff" * 8 + b"".join(read(i) for i in range(5_000)) + b"\xff"
+    connection = server._connection(server._units[0])
+    began = time.process_time()
+    connection.data_received(chain * 4)
+    assert time.process_time() - began < 5.0
+    master.writer.write(read(9))
+    assert (await master.reply())[0] == 9
     await master.close()
 
 
