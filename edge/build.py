@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from edge.commands import CommandInbox
-from edge.cycle import DeviceCycle, LocalPolicy
+from edge.cycle import DeviceCycle
+from edge.decisions import LocalPolicy
 from edge.fallback import BumplessReturn, FallbackName, make_fallback
 from edge.links.connection import ModbusConnection
 from edge.links.modbus import ModbusDeviceLink, ModbusMeterLink, read_words

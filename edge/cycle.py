@@ -10,47 +10,26 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from typing import Protocol
 
 from edge.commands import CommandInbox
-from edge.decisions import CycleReport, Proposal
+from edge.decisions import AdmittingAgent, CycleReport, LocalPolicy, Proposal
 from edge.fallback import BumplessReturn, FallbackRule
 from edge.modes import Changed, Mode, ModeMachine
 from edge.sensor import Sensor
 from edge.timing import PlantTime
 from heron.errors import PolicyError, TransportError
-from heron.powergrid.envelope import EnvelopeResult
 from heron.powergrid.link import (
     DeviceLink,
     Quality,
     Snapshot,
     WriteStatus,
 )
-from heron.powergrid.quantities import DeviceReading, Setpoint
+from heron.powergrid.quantities import Setpoint
 
 logger = logging.getLogger(__name__)
 
-LocalPolicy = Callable[[DeviceReading], Setpoint]
-"""A decision taken at the device itself. Raises: PolicyError."""
-
-
-class AdmittingAgent(Protocol):
-    """What the cycle needs of a device agent; `heron.powergrid.agents.DeviceAgent` has it.
-
-    Attributes:
-        setpoint: The set-point in force, from which ramps count.
-    """
-
-    setpoint: Setpoint
-
-    def take_reading(self, reading: DeviceReading) -> None:
-        """Take over a reading of good quality."""
-        ...
-
-    def admit(self, setpoint: Setpoint, dt_s: float) -> EnvelopeResult:
-        """Return what of a set-point the envelope lets pass."""
-        ...
+POLICY_REST_S = 60.0
+"""Plant seconds for which a local policy that could not decide is not asked again."""
 
 
 class DeviceCycle:
@@ -94,6 +73,7 @@ class DeviceCycle:
         self._bumpless = bumpless
         self._first_command_by_s = time.elapsed_s() + first_command_s
         self._heard = False
+        self._policy_rests_until_s = 0.0
 
     @property
     def waits_for_command(self) -> bool:
@@ -112,12 +92,15 @@ class DeviceCycle:
         """Decide, admit, write, read back; ``dt_s`` is plant seconds until the next act."""
         started = self._time.now()
         self._settle_mode()
-        mode, quality = self.modes.mode, self.sensor.snapshot.quality
-        proposal = self._decide(mode, quality)
+        quality = self.sensor.snapshot.quality
+        proposal = self._decide(self.modes.mode, quality)
+        mode = self.modes.mode
         if proposal is None:
             return CycleReport(self.link.device_id, mode, busy_s=self._time.now() - started)
         if quality is Quality.GOOD:
-            wanted = self._bumpless.towards(proposal.setpoint, dt_s)
+            wanted = proposal.setpoint
+            if mode is Mode.CLOSED_LOOP:
+                wanted = self._bumpless.towards(wanted, dt_s)
             admitted = self._agent.admit(wanted, dt_s)
             applied, reasons = admitted.applied, tuple(str(r) for r in admitted.reasons)
         else:
@@ -141,7 +124,8 @@ class DeviceCycle:
         """Fall back when data or commands fail; return when both are there again."""
         command = None if self.policy is not None else self.inbox.current()
         self._heard = self._heard or command is not None
-        decider = self.policy is not None or command is not None
+        rested = self._time.elapsed_s() >= self._policy_rests_until_s
+        decider = command is not None or (self.policy is not None and rested)
         good = self.sensor.snapshot.quality is Quality.GOOD
         outcome = None
         if self.modes.mode is Mode.CLOSED_LOOP:
@@ -185,6 +169,7 @@ class DeviceCycle:
                 try:
                     return Proposal(self.policy(reading), "policy")
                 except PolicyError as error:
+                    self._policy_rests_until_s = self._time.elapsed_s() + POLICY_REST_S
                     self.modes.lose(f"policy: {error}")
                     return Proposal(self._fallback.setpoint(reading), "fallback")
 

@@ -1,12 +1,36 @@
-"""What one cycle wanted of a device, and what became of it."""
+"""Who decides for a device, what was wanted of it, and what became of it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from edge.modes import Mode
+from heron.powergrid.envelope import EnvelopeResult
 from heron.powergrid.link import WriteResult
-from heron.powergrid.quantities import Setpoint
+from heron.powergrid.quantities import DeviceReading, Setpoint
+
+LocalPolicy = Callable[[DeviceReading], Setpoint]
+"""A decision taken at the device itself. Raises: PolicyError."""
+
+
+class AdmittingAgent(Protocol):
+    """What the cycle needs of a device agent; `heron.powergrid.agents.DeviceAgent` has it.
+
+    Attributes:
+        setpoint: The set-point in force, from which ramps count.
+    """
+
+    setpoint: Setpoint
+
+    def take_reading(self, reading: DeviceReading) -> None:
+        """Take over a reading of good quality."""
+        ...
+
+    def admit(self, setpoint: Setpoint, dt_s: float) -> EnvelopeResult:
+        """Return what of a set-point the envelope lets pass."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

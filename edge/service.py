@@ -13,7 +13,6 @@ import re
 import socket
 import time
 
-
 _PAIRS = re.compile(r"\b([a-z_]+)=(.*?)(?=\s[a-z_]+=|$)")
 
 

@@ -149,8 +149,9 @@ class Fleet:
         p_set, q_set = p_set_mw.take(self._inner, axis=-1), q_set_mvar.take(self._inner, axis=-1)
         p_mw, q_mvar = np.empty(p_set.shape), np.empty(p_set.shape)
         reasons = np.zeros(p_set.shape, dtype=np.int64)
-        available_mw = np.full(p_set.shape, np.nan)
-        connected = np.ones(p_set.shape, dtype=bool)
+        available_mw, connected = np.empty(p_set.shape), np.empty(p_set.shape, dtype=bool)
+        available_mw.fill(np.nan)
+        connected.fill(True)
         new_states: list[PhysicsState] = []
         for group, state in zip(self._groups, states, strict=True):
             part = (..., group.part)
@@ -173,7 +174,8 @@ class Fleet:
         )
 
     def _soc(self, states: Sequence[PhysicsState], lead: tuple[int, ...]) -> FloatArray:
-        soc = np.full((*lead, len(self.device_ids)), np.nan)
+        soc = np.empty((*lead, len(self.device_ids)))
+        soc.fill(np.nan)
         for group, state in zip(self._groups, states, strict=True):
             if group.physics.stores_energy:
                 soc[..., group.part] = state["soc"]

@@ -13,8 +13,10 @@ from simulator.fleet import FleetAdvance
 
 def _voltages(phases: Sequence[float]) -> tuple[float, float, float]:
     """Return mean, lowest and highest of the phases that are there (not NaN)."""
-    if not isnan(sum(phases)):
-        return sum(phases) / len(phases), min(phases), max(phases)
+    a, b, c = phases
+    total = a + b + c
+    if not isnan(total):
+        return total / 3.0, min(a, b, c), max(a, b, c)
     present = [v for v in phases if not isnan(v)]
     return sum(present) / len(present), min(present), max(present)
 

@@ -22,10 +22,13 @@ from typing import Any
 from heron.cli.plan import LoopPlan, LoopResult, Memory
 from heron.cli.processes import Child, ChildFailed
 from heron.errors import HeronError
+from heron.messaging.bus import Bus
 from heron.messaging.embedded import LOOPBACK, EmbeddedBroker, free_port
 from heron.messaging.mqtt import MqttBus
 from heron.messaging.observer import Observer, Recorder
 from heron.messaging.tally import Tally
+from heron.messaging.topics import ALARM
+from heron.messaging.wire import Alarm
 
 logger = logging.getLogger(__name__)
 
@@ -93,7 +96,7 @@ class LoopRunner:
             observer = Observer(bus, result.tally, recorder)
             try:
                 async with AsyncExitStack() as children:
-                    await self._supervise(observer, children, url, broker)
+                    await self._supervise(observer, bus, children, url, broker)
             except BaseExceptionGroup as errors:
                 ours = _first_of_ours(errors)
                 if ours is None:
@@ -106,6 +109,7 @@ class LoopRunner:
     async def _supervise(
         self,
         observer: Observer,
+        bus: Bus,
         children: AsyncExitStack,
         url: str,
         broker: EmbeddedBroker | None,
@@ -116,6 +120,7 @@ class LoopRunner:
             if broker is not None:
                 jobs.append(group.create_task(_broker_must_live(broker)))
             await listening.wait()
+            await self._require_free_site(observer, bus)
             if await self._start(observer, children, group, jobs, url):
                 jobs.append(group.create_task(self._sample_memory()))
                 if self._watch is not None:
@@ -124,6 +129,26 @@ class LoopRunner:
             self._result.outcome = "finished" if _finished(self._result.tally) else "stopped"
             for job in jobs:
                 job.cancel()
+
+    async def _require_free_site(self, observer: Observer, bus: Bus) -> None:
+        """Refuse a site on which others run: two of each would command the same devices.
+
+        What is retained comes before what is sent after it, so the answer to our own message
+        is the sign that every status has come.
+        """
+        hello = Alarm(agent=UP, severity="info", text="heron up starts", active=False)
+        await bus.publish(ALARM, hello, agent=UP)
+        await observer.until(lambda tally: any(alarm == hello for alarm in tally.alarms))
+        others = sorted(
+            agent
+            for agent, status in observer.tally.statuses.items()
+            if status.online and status.role in ("simulator", "edge")
+        )
+        if others:
+            raise HeronError(
+                f"site {self._plan.site!r} on {bus.address} is in use ({', '.join(others)} online): "
+                "stop them, or choose another --site"
+            )
 
     async def _start(
         self,

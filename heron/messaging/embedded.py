@@ -13,6 +13,7 @@ import logging
 import os
 import signal
 import socket
+import stat
 import sys
 import tempfile
 import threading
@@ -192,11 +193,15 @@ def _prepare_listener(port: int) -> None:
 def _set_no_delay(port: int) -> bool:
     """Set the option on the socket of this process that listens on a port, if there is one."""
     for fd in range(3, 256):
-        with suppress(OSError), socket.socket(fileno=os.dup(fd)) as candidate:
-            listens = candidate.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
-            if listens and candidate.getsockname()[1] == port:
-                candidate.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                return True
+        with suppress(OSError):
+            # Asked first: a duplicate of what is no socket would stay open.
+            if not stat.S_ISSOCK(os.fstat(fd).st_mode):
+                continue
+            with socket.socket(fileno=os.dup(fd)) as candidate:
+                listens = candidate.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+                if listens and candidate.getsockname()[1] == port:
+                    candidate.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                    return True
     return False
 
 

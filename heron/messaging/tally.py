@@ -111,7 +111,8 @@ class Tally:
         steps: Steps accounted for by the plant.
         acted: Steps on which every device has acted.
         first_closed_s: Wall time (the caller's clock) at which the first step was closed: the
-            coordinators had decided and the edge had acted.
+            coordinators had decided and the edge had acted; without lock-step: at which the
+            first command was written to a device.
         clipped_edge: Envelope reasons, counted.
         clipped_plant: What the device physics clipped, counted.
     """
@@ -163,6 +164,8 @@ class Tally:
                 self.commands.sent += 1
             case CommandResult():
                 self._take_result(agent, message)
+                if message.step < 0 <= message.sequence and message.written:
+                    self._note_closed(at_s)
             case Decision():
                 self._decided = True
                 self.policies[agent] = message.policy
@@ -170,12 +173,16 @@ class Tally:
                 self.decide_by[agent] = message.decide_ms
             case Acted():
                 self.acted += 1
-                if self._decided and self.first_closed_s is None:
-                    self.first_closed_s = at_s
+                self._note_closed(at_s)
             case Alarm():
                 self.alarms.append(message)
             case _:
                 pass
+
+    def _note_closed(self, at_s: float) -> None:
+        """A device acted: in lock-step all on one step, else one on a coordinator's command."""
+        if self._decided and self.first_closed_s is None:
+            self.first_closed_s = at_s
 
     def _take_clock(self, clock: PlantClock, at_s: float) -> None:
         before = self.clock

@@ -107,7 +107,7 @@ def assemble(model: NodalModel) -> tuple[Network, Work]:
     )
     work = Work(
         taps=np.full(len(model.regulator_controls), NEVER, np.int64),
-        dirty=np.ones(n, np.int64),
+        dirty=np.ones(max(n, 1), np.int64),
         a=a.copy(),
         l=np.zeros(len(l_idx), np.complex128),
         u=np.zeros(len(u_idx), np.complex128),

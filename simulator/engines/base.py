@@ -43,7 +43,8 @@ class GridState:
 
     Attributes:
         taps: (n_regulators,) tap positions, -16 to 16.
-        v: Complex voltages for a warm start, in the engine's own order; empty for a flat start.
+        v: Complex voltages for a warm start, in the engine's own order; empty or
+            NaN for a flat start.
         capacitors: (n_capacitors,) 1 = switched in; empty for as the grid says.
         waited_s: How long each control has been out of its band, in the engine's own order;
             empty for not at all.

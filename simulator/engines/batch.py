@@ -118,7 +118,7 @@ class BatchEngine:
         p_mw = np.ascontiguousarray(p_mw, np.float64)
         q_mvar = np.ascontiguousarray(q_mvar, np.float64)
         engine.check_shapes((load_scale, p_mw, q_mvar), state)
-        before = engine.positions(state.taps)
+        before = engine.positions(np.asarray(state.taps, np.int64))
         cases = Case(
             load_scale,
             p_mw,
@@ -133,7 +133,7 @@ class BatchEngine:
         codes = np.empty(n, np.int64)
         passes = MAX_PASSES if move_taps and engine.controlled else 0
         kernels.solve_batch(
-            engine.network, engine.work, cases, passes, dt_s, engine.tolerance_pu, codes
+            engine.network, engine.work, cases, passes, float(dt_s), engine.tolerance_pu, codes
         )
         converged = codes > 0
         if not converged.all():

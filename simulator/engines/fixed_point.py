@@ -73,7 +73,7 @@ class FixedPointEngine:
         self._name = name
         self._grid = grid
         self._nodes = model.nodes
-        self.tolerance_pu = tolerance_pu
+        self.tolerance_pu = float(tolerance_pu)
         self.dead = ", ".join(grid.dead_consumers)
         self.network, self.work = assemble(model)
         self.layout = Layout.of(len(grid.microgrids), len(grid.devices), len(grid.branches))
@@ -136,7 +136,7 @@ class FixedPointEngine:
         p_mw = np.ascontiguousarray(injections.p_mw, np.float64)
         q_mvar = np.ascontiguousarray(injections.q_mvar, np.float64)
         self.check_shapes((load_scale, p_mw, q_mvar), start)
-        before = self.positions(start.taps)
+        before = self.positions(np.asarray(start.taps, np.int64))
         case = Case(
             load_scale,
             p_mw,
@@ -149,7 +149,7 @@ class FixedPointEngine:
             np.empty(self.layout.size),
         )
         passes = MAX_PASSES if move_taps and self.controlled else 0
-        iterations = self.run(case, passes, dt_s)
+        iterations = self.run(case, passes, float(dt_s))
         if iterations < 0:
             raise PowerFlowDiverged(input_fault(self._grid, injections) or BEYOND)
         out = case.out

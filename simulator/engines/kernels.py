@@ -23,8 +23,6 @@ ROUGH = 1e-5
 OK = 0
 NOT_CONVERGED = -1
 BAD_INPUT = -2
-NEVER = -(10**6)
-"""A tap position that no factors have: makes them new."""
 
 
 @inner

@@ -14,6 +14,7 @@ from heron.powergrid.quantities import DeviceReading, Setpoint
 from heron.powergrid.registers.codec import Raw
 from heron.powergrid.registers.der import VARS, WATTS, DerTable
 from heron.powergrid.registers.table import Register
+from simulator.modbus.energy import EnergyCounter
 from simulator.modbus.image import UnitImage
 
 
@@ -90,6 +91,7 @@ class DerImage(UnitImage):
         self._functions = _functions(table)
         self._remaining_s: dict[str, float] = {}
         self._plant_s = 0.0
+        self._active, self._reactive = EnergyCounter(), EnergyCounter()
         super().__init__(
             table.registers,
             {**table.fixed_values(), **_initial_controls(table, idle)},
@@ -150,7 +152,18 @@ class DerImage(UnitImage):
             reading: What the device measures.
             elapsed_s: Plant seconds that the step took.
         """
-        self.publish({**self.table.reading_values(reading), **self._pass(elapsed_s)})
+        self._active.add(1e6 * reading.p_mw, elapsed_s)
+        self._reactive.add(1e6 * reading.q_mvar, elapsed_s)
+        self.publish(
+            {
+                **self.table.reading_values(reading),
+                "701.TotWhInj": self._active.positive,
+                "701.TotWhAbs": self._active.negative,
+                "701.TotVarhInj": self._reactive.positive,
+                "701.TotVarhAbs": self._reactive.negative,
+                **self._pass(elapsed_s),
+            }
+        )
 
     def fail(self, cause: str, elapsed_s: float) -> None:
         """Show that nothing is measured: values 'not implemented', state 'fault'."""

@@ -11,6 +11,7 @@ from heron.powergrid.registers.codec import Raw
 from heron.powergrid.registers.meter import MeterTable
 from heron.powergrid.registers.table import Register
 from simulator.modbus.der import DerImage
+from simulator.modbus.energy import EnergyCounter
 from simulator.modbus.image import ILLEGAL_VALUE, RefusalError, UnitImage
 
 
@@ -19,6 +20,7 @@ class MeterImage(UnitImage):
 
     def __init__(self, table: MeterTable) -> None:
         self.table = table
+        self._imported = EnergyCounter()
         super().__init__(
             table.registers,
             table.fixed_values(),
@@ -26,9 +28,16 @@ class MeterImage(UnitImage):
             identity={0: "HERON-HIL", 1: "Emulated meter", 2: "1", 4: table.meter_id},
         )
 
-    def show(self, reading: MeterReading) -> None:
-        """Show the measurements of a step."""
-        self.publish(self.table.reading_values(reading))
+    def show(self, reading: MeterReading, elapsed_s: float) -> None:
+        """Show the measurements of a step of so many plant seconds."""
+        self._imported.add(1e6 * self.table.sign * reading.p_mw, elapsed_s)
+        self.publish(
+            {
+                **self.table.reading_values(reading),
+                "213.TotWhImp": self._imported.positive,
+                "213.TotWhExp": self._imported.negative,
+            }
+        )
 
     def fail(self, cause: str) -> None:
         """Show that nothing is measured."""
@@ -116,7 +125,7 @@ class EmulatedSite:
         for name, device in self.devices.items():
             device.show(devices[name], elapsed_s)
         for name, meter in self.meters.items():
-            meter.show(meters[name])
+            meter.show(meters[name], elapsed_s)
         self.clock.show(clock)
 
     def show_measurements(self, measured: Measurements, clock: ClockReading) -> None:

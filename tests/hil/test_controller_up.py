@@ -221,3 +221,16 @@ async def test_two_runs_at_once_do_not_disturb_each_other(tmp_path: Path) -> Non
     ended = await asyncio.gather(*(end_of(one) for one in both))
     assert [(e.code, e.report["steps"]) for e in ended] == [(0, 3), (0, 3)]
     assert ended[0].report["total"] == ended[1].report["total"]
+
+
+async def test_a_second_loop_on_the_same_site_is_refused(tmp_path: Path, broker_url: str) -> None:
+    record = tmp_path / "record.jsonl"
+    first = await start(tmp_path, "--broker", broker_url, "--record", str(record))
+    await until_recorded(record, '"acted"')
+    second = await up(tmp_path, "--broker", broker_url, "--steps", "1")
+    assert second.code == 1
+    assert "is in use (edge, simulator online)" in second.err
+    other = await up(tmp_path, "--broker", broker_url, "--steps", "2", "--site", "other")
+    assert (other.code, other.report["steps"]) == (0, 2)
+    first.terminate()
+    assert (await end_of(first)).code == 0

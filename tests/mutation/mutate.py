@@ -30,6 +30,10 @@ EQUIVALENT = (
     "reading.p_mw + reading.q_mvar + reading.v_pu + reading.v_min_pu",
     "reading.p_mw + reading.q_mvar + reading.v_pu",
     "reading.p_mw + reading.q_mvar",
+    # At this size self-discharge is beyond what numbers can show.
+    "self.self_discharge_per_h < _NEGLIGIBLE",
+    # `_clip` is called for values outside the interval only.
+    "x < low",
 )
 """Expressions whose mutants mean the same as the original."""
 

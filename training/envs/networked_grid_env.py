@@ -178,6 +178,11 @@ class NetworkedGridEnv(PettingZooParallelEnv):
         return self.action_spaces[agent]
 
     @property
+    def time_s(self) -> float:
+        """Plant seconds since the start of the data year."""
+        return self.net.measurements.time_s if self.event_mode is None else super().time_s
+
+    @property
     def measurements(self) -> Measurements:
         """The plant as it is now."""
         return self.net.measurements

@@ -59,8 +59,8 @@ def opendss_script(
             n = len(device.phases)
             lines.append(
                 f"new load.{dss_name(device.device_id)}_{p} phases=1 bus1={_bus(device.bus, p)} "
-                f"conn=wye model=1 kv={kv[device.bus]!r} kw={-float(kw) / n!r} kvar={-float(kvar) / n!r} "
-                "vminpu=0.01 vmaxpu=10"
+                f"conn=wye model=1 kv={kv[device.bus]!r} "
+                f"kw={-float(kw) / n!r} kvar={-float(kvar) / n!r} vminpu=0.01 vmaxpu=10"
             )
     bases = sorted({b.kv_ln * math.sqrt(3) for b in grid.buses}, reverse=True)
     mode = "static" if controls else "off"

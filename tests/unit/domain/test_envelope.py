@@ -224,6 +224,14 @@ def test_with_phases_on_both_sides_of_the_band_all_stays() -> None:
     assert decide(0.6, -0.3, limits=BAND, reading=reading).applied == Setpoint(0.4, 0.1)
 
 
+@pytest.mark.parametrize(("p", "q"), [(2.0, 2.0), (-2.0, -2.0)])
+def test_a_rule_that_changes_nothing_more_is_not_named(p: float, q: float) -> None:
+    limits = replace(BAND, ramp_mw_per_min=1.0, s_max_mva=2.0, storage=StorageLimits(9.0))
+    result = decide(p, q, limits=limits)
+    assert result.reasons == (ClipReason.POWER_LIMIT,)
+    assert result.applied == Setpoint(p / 2, q / 2)
+
+
 @pytest.mark.parametrize(("v_min", "v_max"), [(0.95, 1.0), (1.0, 1.05)])
 def test_the_band_includes_its_ends(v_min: float, v_max: float) -> None:
     reading = replace(HIGH, v_min_pu=v_min, v_max_pu=v_max)

@@ -4,7 +4,8 @@ from dataclasses import replace
 import pytest
 
 from edge.commands import CommandInbox
-from edge.cycle import DeviceCycle, LocalPolicy
+from edge.cycle import DeviceCycle
+from edge.decisions import LocalPolicy
 from edge.fallback import BumplessReturn, SafeSetpoint
 from edge.modes import Authority, Mode, ModeMachine
 from edge.sensor import Sensor
@@ -231,6 +232,36 @@ async def test_a_policy_that_fails_leads_to_fallback() -> None:
         raise PolicyError("not a number")
 
     rig = Rig(policy=broken)
+    assert (await rig.turn()).mode is Mode.FALLBACK
+    assert rig.link.held == SAFE
+
+
+async def test_a_policy_that_failed_rests_before_it_is_asked_again() -> None:
+    asked: list[float] = []
+
+    def broken_at_first(reading: DeviceReading) -> Setpoint:
+        asked.append(wall())
+        if len(asked) < 3:
+            raise PolicyError("not a number")
+        return Setpoint(0.2)
+
+    rig = Rig(policy=broken_at_first)
+    for _ in range(130):
+        await rig.turn()
+    assert asked[1] - asked[0] == pytest.approx(60.0)
+    assert asked[2] - asked[1] == pytest.approx(60.0)
+    assert rig.modes.mode is Mode.CLOSED_LOOP
+    assert rig.link.held == Setpoint(0.2)
+
+
+async def test_falling_back_in_the_middle_of_a_return_is_not_ramped() -> None:
+    rig = Rig()
+    rig.command(0.3, ttl_s=0.5)
+    await rig.turn()
+    await rig.turn()
+    rig.command(0.45, ttl_s=0.5)
+    await rig.turn()
+    assert rig.link.held != SAFE
     await rig.turn()
     assert rig.modes.mode is Mode.FALLBACK
     assert rig.link.held == SAFE

@@ -1,10 +1,11 @@
 import pytest
 
 from heron.powergrid.device_configs import PVConfig, StorageConfig
-from heron.powergrid.quantities import DeviceReading, Setpoint
-from heron.powergrid.registers import DerTable, Ratings, Write
+from heron.powergrid.quantities import DeviceReading, MeterReading, Setpoint
+from heron.powergrid.registers import DerTable, MeterTable, Ratings, Write
 from simulator.modbus.der import DerImage
 from simulator.modbus.image import RefusalError
+from simulator.modbus.site import MeterImage
 
 READING = DeviceReading(0.1, 0.0, 1.0, 0.99, 1.01, soc=0.5)
 
@@ -185,3 +186,20 @@ def test_a_measurement_beyond_its_register_is_no_value_rather_than_a_wrong_one()
     image = battery()
     image.show(DeviceReading(50.0, 0.0, 1.0, 1.0, 1.0, soc=0.5), 1.0)
     assert image.table.decode_reading(image.words)["p_mw"] is None
+
+
+def test_energy_is_counted_in_both_directions() -> None:
+    image = battery()
+    image.show(READING, 1800.0)
+    image.show(DeviceReading(-0.3, 0.06, 1.0, 0.99, 1.01, soc=0.5), 600.0)
+    assert image.value("701.TotWhInj") == 50_000
+    assert image.value("701.TotWhAbs") == 50_000
+    assert image.value("701.TotVarhInj") == 10_000
+    image.fail("power flow diverged", 600.0)
+    assert image.value("701.TotWhInj") == 50_000
+
+
+def test_a_microgrids_meter_counts_what_it_imports() -> None:
+    image = MeterImage(MeterTable("MG1", -1, 24_900.0))
+    image.show(MeterReading(-0.5, 0.0, 1.0, 1.0, 1.0), 7200.0)
+    assert (image.value("213.TotWhImp"), image.value("213.TotWhExp")) == (1e6, 0.0)
