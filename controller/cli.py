@@ -8,7 +8,9 @@ import json
 import logging
 import signal
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from dataclasses import asdict
+from pathlib import Path
 
 from controller.minds import PolicyMind, build_minds
 from controller.runtime import ControllerRuntime, birth
@@ -46,7 +48,7 @@ async def _run(
 ) -> ControllerRuntime:
     async with MqttBus(address, site=options.site, status=birth()) as bus:
         runtime = ControllerRuntime(setup, minds, bus, interval_s=options.interval)
-        running = asyncio.ensure_future(_with_page(runtime, setup, bus, options.http))
+        running = asyncio.ensure_future(_observed(runtime, setup, bus, options))
         told_to_end = False
 
         def end() -> None:
@@ -65,24 +67,36 @@ async def _run(
     return runtime
 
 
-async def _with_page(
-    runtime: ControllerRuntime, setup: Setup, bus: MqttBus, port: int | None
+async def _observed(
+    runtime: ControllerRuntime, setup: Setup, bus: MqttBus, options: argparse.Namespace
 ) -> None:
-    """Run the coordinators, and the operator's page beside them if a port is given."""
-    if port is None:
+    """Run the coordinators; beside them, where asked for, the operator's page and a history."""
+    if options.http is None and options.history is None:
         await runtime.run()
         return
+    from controller.historian import Historian
     from controller.web.server import OperatorPage
     from heron.messaging.observer import Observer
     from heron.messaging.tally import Tally
 
     tally = Tally()
-    page = OperatorPage(setup.config, tally, bus, runtime.held)
-    async with page.serve(port) as served, asyncio.TaskGroup() as group:
-        observing = group.create_task(Observer(bus, tally).run(asyncio.Event()))
-        logger.info("page url=http://127.0.0.1:%d/", served)
-        await runtime.run()
-        observing.cancel()
+    async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
+        beside: list[asyncio.Task[None]] = []
+        historian = None
+        if options.history is not None:
+            historian = await stack.enter_async_context(Historian(options.history))
+            beside.append(group.create_task(historian.run()))
+        if options.http is not None:
+            page = OperatorPage(setup.config, tally, bus, runtime.held)
+            port = await stack.enter_async_context(page.serve(options.http))
+            logger.info("page url=http://127.0.0.1:%d/", port)
+        observer = Observer(bus, tally, historian)
+        beside.append(group.create_task(observer.run(asyncio.Event())))
+        try:
+            await runtime.run()
+        finally:
+            for task in beside:
+                task.cancel()
 
 
 def _positive(text: str) -> float:
@@ -122,6 +136,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="PORT",
         help="serve the operator's page, /state, /healthz and /metrics on loopback; 0: a free port",
     )
+    add("--history", type=Path, metavar="FILE", help="keep a history in this SQLite file")
     add("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
     add("--json", action="store_true", help="print what was done, at the end")
     return parser

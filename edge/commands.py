@@ -54,6 +54,7 @@ class CommandInbox:
             if (command.step, command.sequence) <= (known.step, known.sequence):
                 return CommandFate.OLDER
         held = _Held(command, self._time.elapsed_s())
+        self._newest = {i: h for i, h in self._newest.items() if not self._expired(h)}
         self._newest[command.issuer] = held
         self._held = held
         return CommandFate.TAKEN

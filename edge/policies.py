@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from edge.files import stamp_of
 from heron.errors import PolicyError
 from heron.policy import OnnxPolicy, PolicyCodec, codec_of
 from heron.powergrid.agents import DeviceAgent
@@ -80,7 +81,7 @@ class PolicySlot:
         self._candidate_path = candidate
         self._key = key
         self._codec = device_codec(agent)
-        self._stamp = _stamp(path)
+        self._stamp = stamp_of(path)
         self._active = OnnxPolicy.load(path, self._codec, key)
         self._former: OnnxPolicy | None = None
         self._candidate = (
@@ -97,7 +98,7 @@ class PolicySlot:
 
     def look(self) -> None:
         """Take over the file if it was replaced and passes every check."""
-        stamp = _stamp(self._path)
+        stamp = stamp_of(self._path)
         if stamp in (self._stamp, None):
             return
         self._stamp = stamp
@@ -169,12 +170,3 @@ class PolicySlot:
             else:
                 self.shadow.add(float(np.max(np.abs(other - action))))
         return self._agent.propose(action)
-
-
-def _stamp(path: Path) -> tuple[int, int, int] | None:
-    """Return what changes when a file is replaced; None when it is not there."""
-    try:
-        stat = path.stat()
-    except OSError:
-        return None
-    return stat.st_ino, stat.st_mtime_ns, stat.st_size

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from edge.build import build_device, build_meter, connect
 from edge.cycle import DeviceCycle
+from edge.files import stamp_of
 from edge.links.connection import ModbusConnection
 from edge.modes import Authority, Mode
 from edge.runtime import EdgeRuntime
@@ -56,7 +57,7 @@ class SiteKeeper:
     def __init__(self, path: Path, time: PlantTime) -> None:
         self._path = path
         self._time = time
-        self._stamp = _stamp(path)
+        self._stamp = stamp_of(path)
         self._site: SiteConfig | None = None
         self._links: dict[str, tuple[LinkConfig, ModbusConnection]] = {}
 
@@ -124,7 +125,7 @@ class SiteKeeper:
         await self.commit(first, runtime)
         while True:
             await asyncio.sleep(LOOK_S)
-            stamp = _stamp(self._path)
+            stamp = stamp_of(self._path)
             if stamp not in (None, self._stamp):
                 self._stamp = stamp
                 await self._reload(runtime)
@@ -152,11 +153,3 @@ def _configs(site: SiteConfig | None) -> dict[str, SiteDevice | SiteMeter]:
 def _keep_stopped(before: DeviceCycle, after: DeviceCycle) -> None:
     if before.modes.mode is Mode.STOPPED:
         after.modes.request(Mode.STOPPED, Authority.OPERATOR, before.modes.reason)
-
-
-def _stamp(path: Path) -> tuple[int, int, int] | None:
-    try:
-        stat = path.stat()
-    except OSError:
-        return None
-    return stat.st_ino, stat.st_mtime_ns, stat.st_size

@@ -77,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
         default="published",
         metavar="published|control|FILE",
         help="hold the published taps, let the regulators move, or hold those of a JSON file"
-        " {regulator: position}",
+        " {regulator: position or ratio}",
     )
     parser.add_argument(
         "--loads",
@@ -138,7 +138,8 @@ def with_loads(grid: Grid, loads: Mapping[str, Any], source: str = "") -> Grid:
 def with_taps(grid: Grid, taps: Mapping[str, Any], source: str = "") -> Grid:
     """Return the grid with the named regulators at other positions.
 
-    A position is an integer from -16 to 16, or a pair [ratio, position] as OpenDSS gives it.
+    A position is an integer from -16 to 16, a ratio with a decimal point (0.9 to 1.1), or a pair
+    [ratio, position] as OpenDSS gives it.
 
     Raises:
         ConfigError: Unknown regulators or positions.
@@ -146,20 +147,36 @@ def with_taps(grid: Grid, taps: Mapping[str, Any], source: str = "") -> Grid:
     known = {r.name for r in grid.regulators}
     problems, positions = [], {}
     for name, value in taps.items():
-        position = value[1] if isinstance(value, list) and len(value) == 2 else value
+        position = _position(value)
         if name not in known:
             problems.append(ConfigProblem(name, value, "no such regulator", source))
-        elif not _is_number(position) or position != int(position) or abs(position) > MAX_TAP:
-            expected = f"expected a position from {-MAX_TAP} to {MAX_TAP}"
+        elif position is None:
+            expected = (
+                f"expected a position from {-MAX_TAP} to {MAX_TAP}, or the ratio of one:"
+                f" 1 + {TAP_STEP} x position"
+            )
             problems.append(ConfigProblem(name, value, expected, source))
         else:
-            positions[name] = int(position)
+            positions[name] = position
     if problems:
         raise ConfigError(problems)
     changed = tuple(
         r.model_copy(update={"tap": positions.get(r.name, r.tap)}) for r in grid.regulators
     )
     return replace(grid, regulators=changed)
+
+
+def _position(value: Any) -> int | None:
+    """Return the regulator position that a user wrote, or None if it is none."""
+    is_pair = isinstance(value, list) and len(value) == 2
+    if is_pair:
+        value = value[1]
+    if not _is_number(value):
+        return None
+    is_ratio = not is_pair and isinstance(value, float) and 0.9 <= value <= 1.1
+    steps = (value - 1.0) / TAP_STEP if is_ratio else float(value)
+    position = round(steps)
+    return position if abs(steps - position) < 1e-6 and abs(position) <= MAX_TAP else None
 
 
 def solve(engine: Engine, *, move_taps: bool) -> Solution:

@@ -19,18 +19,11 @@ from dataclasses import dataclass, field
 from heron.errors import PowerFlowDiverged
 from heron.messaging.bus import Bus, Subscription
 from heron.messaging.topics import ACCOUNT, ACTED, ALARM, CLOCK, STATUS
-from heron.messaging.wire import (
-    Acted,
-    AgentAccount,
-    Alarm,
-    PlantClock,
-    Status,
-    StepAccount,
-)
+from heron.messaging.wire import Acted, PlantClock, Status
 from heron.powergrid.accounting import Accountant
-from heron.powergrid.quantities import Measurements
 from heron.powergrid.registers import SitePlan, site_plan
 from heron.powergrid.registers.clock import PACE_LOCKSTEP, PACE_RATED, ClockReading
+from simulator.messages import plant_alarm, step_account
 from simulator.modbus.security import ServerTls
 from simulator.modbus.server import ModbusServer
 from simulator.modbus.site import EmulatedSite
@@ -251,9 +244,13 @@ class Simulator:
         self._hold()
         self.site.show_measurements(after, self._clock())
         if self.bus is not None:
-            await self.bus.publish(ACCOUNT, self._account(step, before, after))
+            await self.bus.publish(
+                ACCOUNT, step_account(step, self._accountant.account(before, after), after)
+            )
             if recovered:
-                await self.bus.publish(ALARM, _alarm("power flow solves again", False), agent=NAME)
+                await self.bus.publish(
+                    ALARM, plant_alarm(NAME, "power flow solves again", False), agent=NAME
+                )
 
     async def _fail(self, error: PowerFlowDiverged, step_s: float) -> None:
         """Mark everything bad; the plant stays where it was, the devices' timers run on."""
@@ -265,36 +262,7 @@ class Simulator:
         if first:
             logger.error("plant_failed cause=%s", error)
             if self.bus is not None:
-                await self.bus.publish(ALARM, _alarm(str(error), True), agent=NAME)
-
-    def _account(self, step: int, before: Measurements, after: Measurements) -> StepAccount:
-        accounts = self._accountant.account(before, after)
-        areas = after.areas.values()
-        return StepAccount(
-            step=step,
-            time_s=after.time_s,
-            agents={
-                name: AgentAccount(
-                    reward=part.reward,
-                    cost_usd=part.cost_usd,
-                    safety=part.safety,
-                    v_min_pu=part.v_min_pu,
-                    v_max_pu=part.v_max_pu,
-                )
-                for name, part in accounts.agents.items()
-            },
-            reward=accounts.reward,
-            cost_usd=accounts.cost_usd,
-            violation_pu=accounts.violation_pu,
-            v_min_pu=min(area.v_min_pu for area in areas),
-            v_max_pu=max(area.v_max_pu for area in areas),
-            losses_mw=after.losses_mw,
-            price_usd_per_mwh=after.price_usd_per_mwh,
-            tap_moves=after.tap_moves,
-            clipped=tuple(
-                f"{clip.device_id}: {reason}" for clip in after.clipped for reason in clip.reasons
-            ),
-        )
+                await self.bus.publish(ALARM, plant_alarm(NAME, str(error), True), agent=NAME)
 
     # --- the clock ---
 
@@ -328,10 +296,3 @@ class Simulator:
             finished=self._finished,
         )
         await self.bus.publish(CLOCK, clock)
-
-
-def _alarm(text: str, active: bool) -> Alarm:
-    severity = "critical" if active else "info"
-    return Alarm.model_validate(
-        {"agent": NAME, "severity": severity, "text": text, "active": active, "sent_s": time.time()}
-    )

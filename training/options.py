@@ -33,8 +33,8 @@ class TrainOptions(BaseModel):
         gamma: Discount a control step.
         lambda_: Of the generalised advantage.
         hidden: Widths of the layers.
-        std: Standard deviation of the actions at the start; falls linearly to ``std_end``.
-        std_end: At the end: a policy that is good under large noise is timid without it.
+        std: Standard deviation of the actions at the start.
+        std_end: At the end, to which it falls linearly; None: it is learned.
         clip: PPO's clip.
         entropy: Weight of the entropy.
         reward_scale: Rewards are divided by it for learning.
@@ -76,8 +76,8 @@ class TrainOptions(BaseModel):
     gamma: float = Field(0.99, ge=0, le=1)
     lambda_: float = Field(0.6, ge=0, le=1)
     hidden: tuple[int, ...] = (128, 128)
-    std: float = Field(0.4, gt=0)
-    std_end: float = Field(0.1, gt=0)
+    std: float = Field(0.37, gt=0)
+    std_end: float | None = Field(None, gt=0)
     clip: float = Field(0.2, gt=0)
     entropy: float = Field(0.0, ge=0)
     reward_scale: float = Field(20.0, gt=0)

@@ -24,6 +24,7 @@ from ray.rllib.algorithms.algorithm import Algorithm
 
 from heron.errors import ConfigError, ConfigProblem
 from training.envs.timing import PRESETS
+from training.envs.vector_agents import require_supported
 from training.errors import TrainingDiverged, TrainingError
 from training.evaluation.episodes import mean_figures, run_days
 from training.export.export import agent_network
@@ -86,11 +87,13 @@ def train(options: TrainOptions, on_update: Callable[[Update], None]) -> Outcome
         TrainingDiverged: A value was not finite; the last good checkpoint stays.
         TrainingError: The checkpoint to resume from is of another run.
     """
-    start_ray(options)
     directory = options.checkpoint_dir.absolute()
-    directory.mkdir(parents=True, exist_ok=True)
     _check_same_run(options, directory)
     env = RllibMicrogrids(env_config(options))
+    if options.batched:
+        require_supported(env.inner.setup)
+    start_ray(options)
+    directory.mkdir(parents=True, exist_ok=True)
     algo = build_algorithm(options, env)
     try:
         if options.resume:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import struct
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Protocol
 
 from edge.links.connection import ModbusConnection
@@ -13,7 +15,7 @@ from heron.errors import DeviceRejected
 from heron.powergrid.link import Quality, Snapshot, Value, WriteResult, WriteStatus
 from heron.powergrid.quantities import Setpoint
 from heron.powergrid.registers import Block, Words
-from heron.powergrid.registers.map_table import READING_POINTS, DeviceTable
+from heron.powergrid.registers.map_table import READING_POINTS, DeviceTable, MapTable
 
 P_SET, Q_SET = "p_set_mw", "q_set_mvar"
 """Points beside those of the reading: the set-point that the device says it holds."""
@@ -127,28 +129,51 @@ class ModbusDeviceLink(ModbusMeterLink):
     ) -> None:
         super().__init__(device_id, connection, unit, table, time)
         self._der = table
+        custom = table if isinstance(table, MapTable) else None
+        self._factors = () if custom is None else custom.scale_factors
+        self._slow = itertools.cycle(() if custom is None else custom.slow_telemetry)
+        self._kept: dict[str, Value] = {}
         self._reversion_s = reversion_s
         self._read_only = read_only
         self._held: Setpoint | None = None
         self._refreshed_s = -math.inf
         self._beat = 0
         self._quantised: tuple[Setpoint | None, Setpoint] = (None, Setpoint(0.0))
-        # Both sides of a comparison went through the same registers: half a step is rounding.
-        self._p_within_mw = 0.5 * table.resolution("p_set")
-        self._q_within_mvar = 0.5 * table.resolution("q_set")
+        self._note_resolution()
         self._audited = not read_only and bool(table.controls)
         if self._audited:
             self._blocks = (*self._blocks, *table.controls)
 
+    def _note_resolution(self) -> None:
+        # Both sides of a comparison went through the same registers: half a step is rounding.
+        self._p_within_mw = 0.5 * self._der.resolution("p_set")
+        self._q_within_mvar = 0.5 * self._der.resolution("q_set")
+
     async def read(self) -> Snapshot:
-        """Read every point, and the set-point that the device holds."""
-        words = await read_words(self._connection, self._device_id, self._unit, self._blocks)
+        """Read every point, and the set-point that the device holds.
+
+        Points of low priority of a custom map take turns, one request a cycle; between their
+        turns they keep their value and grow older.
+        """
+        await self._learn_scale_factors()
+        blocks = (*self._blocks, *itertools.islice(self._slow, 1))
+        words = await read_words(self._connection, self._device_id, self._unit, blocks)
         points = dict(self._der.decode_reading(words))
         if self._audited:
             self._held = held = self._der.decode_setpoint(words)
             if held is not None:
                 points |= {P_SET: held.p_mw, Q_SET: held.q_mvar}
-        return self._snapshot(points)
+        fresh = self._snapshot(points)
+        self._kept |= {n: v for n, v in fresh.values.items() if n not in READING_POINTS}
+        return replace(fresh, values={**self._kept, **fresh.values})
+
+    async def _learn_scale_factors(self) -> None:
+        """Read, once, the exponents that the device itself states."""
+        if self._factors and isinstance(self._der, MapTable):
+            words = await read_words(self._connection, self._device_id, self._unit, self._factors)
+            self._der = self._table = self._der.with_scale_factors(words)
+            self._factors = ()
+            self._note_resolution()
 
     async def write(self, setpoint: Setpoint) -> WriteResult:
         """Command the device and read back what it holds."""

@@ -145,10 +145,9 @@ class LoopRunner:
             if status.online and status.role in ("simulator", "edge")
         )
         if others:
-            raise HeronError(
-                f"site {self._plan.site!r} on {bus.address} is in use ({', '.join(others)} online): "
-                "stop them, or choose another --site"
-            )
+            where = f"site {self._plan.site!r} on {bus.address}"
+            what = f"is in use ({', '.join(others)} online): stop them, or choose another --site"
+            raise HeronError(f"{where} {what}")
 
     async def _start(
         self,

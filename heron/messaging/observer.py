@@ -9,12 +9,20 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Any, Protocol, Self
 
 from heron.messaging.bus import Bus, Subscription
 from heron.messaging.tally import Tally
 from heron.messaging.topics import TOPICS
 from heron.messaging.wire import Message
+
+
+class Sink(Protocol):
+    """Takes every message that an observer hears."""
+
+    def write(self, topic: str, agent: str, message: Message, at_s: float) -> None:
+        """Take one message; never waits."""
+        ...
 
 
 class Recorder:
@@ -55,7 +63,7 @@ class Observer:
     Args:
         bus: Connected.
         tally: Counts.
-        recorder: Writes, if given.
+        sink: Takes every message too, if given.
         now: Monotonic clock.
     """
 
@@ -63,13 +71,13 @@ class Observer:
         self,
         bus: Bus,
         tally: Tally,
-        recorder: Recorder | None = None,
+        sink: Sink | None = None,
         *,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self.tally = tally
         self._bus = bus
-        self._recorder = recorder
+        self._sink = sink
         self._now = now
         self._changed = asyncio.Condition()
 
@@ -92,7 +100,7 @@ class Observer:
         async for agent, message in messages:
             at_s = self._now()
             self.tally.take(topic, agent, message, at_s)
-            if self._recorder is not None:
-                self._recorder.write(topic, agent, message, at_s)
+            if self._sink is not None:
+                self._sink.write(topic, agent, message, at_s)
             async with self._changed:
                 self._changed.notify_all()

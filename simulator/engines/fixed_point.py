@@ -84,6 +84,9 @@ class FixedPointEngine:
             np.array([c.closed for c in grid.capacitors], np.int64),
             np.zeros(len(self.network.control) + len(grid.capacitors)),
         )
+        n_devices, first = len(grid.devices), self._initial
+        states = (first.taps, first.v, first.capacitors, first.waited_s)
+        self._widths = (len(grid.loads), n_devices, n_devices, *map(len, states))
 
     @property
     def name(self) -> str:
@@ -189,23 +192,15 @@ class FixedPointEngine:
         Raises:
             ValueError: Something does not fit.
         """
-        first = self._initial
         given = (*injections, state.taps, state.v, state.capacitors, state.waited_s)
-        n_devices = len(self._grid.devices)
-        wanted = (
-            len(self._grid.loads),
-            n_devices,
-            n_devices,
-            len(first.taps),
-            len(first.v),
-            len(first.capacitors),
-            len(first.waited_s),
-        )
-        for name, array, n in zip(_INPUTS, given, wanted, strict=True):
-            if array.shape[-1] != n or array.shape[:-1] != state.taps.shape[:-1]:
+        lead = state.taps.shape[:-1]
+        if [a.shape for a in given] == [(*lead, n) for n in self._widths]:
+            return
+        for name, array, n in zip(_INPUTS, given, self._widths, strict=True):
+            if array.shape != (*lead, n):
                 raise ValueError(
                     f"{name} has the shape {array.shape}; {self._grid.name} on {self._name}"
-                    f" takes {(*state.taps.shape[:-1], n)}"
+                    f" takes {(*lead, n)}"
                 )
 
     def positions(self, taps: IntArray) -> IntArray:

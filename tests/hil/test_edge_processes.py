@@ -18,6 +18,7 @@ from edge.links.connection import ModbusConnection
 from edge.links.modbus import ModbusDeviceLink
 from edge.links.transports import tcp_client
 from edge.timing import PlantTime
+from heron.cli.processes import memory_mb
 from heron.errors import BrokerUnavailable
 from heron.messaging.bus import Bus
 from heron.messaging.embedded import EmbeddedBroker, free_port
@@ -237,6 +238,7 @@ async def test_a_stopped_edge_leaves_the_safe_setpoint(site: Site) -> None:
     _, port = await site.simulator("--pace", "x900")
     edge = await site.edge(port, "--pace", "x900")
     await site.until(lambda: (site.points.get("ess1") or {}).get("p_mw") == WANTED_MW)
+    assert (memory_mb(edge.pid) or 0.0) < 120.0
     await stopped(edge)
     connection = ModbusConnection(
         f"127.0.0.1:{port}", tcp_client("127.0.0.1", port, 0.5), now=time.monotonic

@@ -32,6 +32,8 @@ EQUIVALENT = (
     "reading.p_mw + reading.q_mvar",
     # At this size self-discharge is beyond what numbers can show.
     "self.self_discharge_per_h < _NEGLIGIBLE",
+    # No power, nothing drawn, whichever way it is counted.
+    "p_mw > 0.0",
     # `_clip` is called for values outside the interval only.
     "x < low",
 )

@@ -39,7 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--lambda", dest="lambda_", type=float)
     add("--hidden-dim", type=int, help="width of both layers")
     add("--std", type=float, help="standard deviation of the actions at the start")
-    add("--std-end", type=float, help="and at the end")
+    add("--std-end", type=float, help="and at the end; without it, it is learned")
     add("--entropy", type=float)
     add("--reward-scale", type=float)
     add("--idle-baseline", action=argparse.BooleanOptionalAction)

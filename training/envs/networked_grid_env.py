@@ -178,11 +178,6 @@ class NetworkedGridEnv(PettingZooParallelEnv):
         return self.action_spaces[agent]
 
     @property
-    def time_s(self) -> float:
-        """Plant seconds since the start of the data year."""
-        return self.net.measurements.time_s if self.event_mode is None else super().time_s
-
-    @property
     def measurements(self) -> Measurements:
         """The plant as it is now."""
         return self.net.measurements
@@ -211,6 +206,7 @@ class NetworkedGridEnv(PettingZooParallelEnv):
         plant_seed = int(self._rng.integers(2**31))
         start_s = float((options or {}).get("start_s", day * DAY_S))
         measurements = self.net.reset(seed=plant_seed, start_s=start_s)
+        self.time_s = measurements.time_s
         self._update_agents(self._seen(measurements))
         if self.event_mode is not None:
             self.event_mode.start(measurements.time_s, plant_seed)
@@ -258,6 +254,7 @@ class NetworkedGridEnv(PettingZooParallelEnv):
         if self._registers is not None:
             setpoints = self._registers.setpoints(setpoints)
         after = self.net.step(setpoints, dt_s)
+        self.time_s = after.time_s
         self._update_agents(self._seen(after))
         return self._accountant.account(before, after)
 

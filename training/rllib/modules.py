@@ -83,9 +83,9 @@ class ActorCritic(TorchRLModule, ValueFunctionAPI, InferenceOnlyAPI):
     """A Gaussian actor and a critic.
 
     ``model_config``: ``hiddens`` (widths), ``std`` and ``std_end`` (standard deviation at the
-    start and after ``total_steps``), ``action_masks`` ((n_agents, act_dim); the observation ends
-    in the agent's one-hot code) or None, ``state_dim`` (length of the global state that the
-    critic sees; 0: the observation).
+    start and after ``total_steps``; None: it is learned), ``action_masks`` ((n_agents, act_dim);
+    the observation ends in the agent's one-hot code) or None, ``state_dim`` (length of the
+    global state that the critic sees; 0: the observation).
     """
 
     def setup(self) -> None:
@@ -102,9 +102,13 @@ class ActorCritic(TorchRLModule, ValueFunctionAPI, InferenceOnlyAPI):
         self.n_code = 0 if masks is None else self.n_groups
         self.obs_norm = RunningNorm(self.n_groups, self.obs_dim - self.n_code)
         self.actor = perceptron(self.obs_dim, hiddens, act_dim, 0.01)
-        self._std = (float(config["std"]), float(config["std_end"]))
+        self._std = (config["std"], config["std_end"])
         self._total_steps = int(config["total_steps"])
-        self.register_buffer("log_std", torch.full((act_dim,), math.log(self._std[0])))
+        log_std = torch.full((act_dim,), math.log(config["std"]))
+        if config["std_end"] is None:
+            self.log_std = nn.Parameter(log_std)
+        else:
+            self.register_buffer("log_std", log_std)
         if not self.inference_only:
             if self.state_dim:
                 self.state_norm = RunningNorm(1, self.state_dim)
@@ -147,8 +151,10 @@ class ActorCritic(TorchRLModule, ValueFunctionAPI, InferenceOnlyAPI):
         return self.critic(torch.cat([x, code], dim=-1)).squeeze(-1)
 
     def set_progress(self, steps: int) -> None:
-        """Let the noise fall with the steps that were trained for."""
+        """Let the noise fall with the steps that were trained for, unless it is learned."""
         start, end = self._std
+        if end is None:
+            return
         share = min(1.0, steps / self._total_steps)
         self.log_std.fill_(math.log(start + share * (end - start)))
 

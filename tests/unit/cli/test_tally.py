@@ -110,6 +110,15 @@ def test_the_first_closed_step_needs_a_decision_and_an_act() -> None:
     assert tally.first_closed_s == 3.0
 
 
+def test_without_lockstep_the_first_written_command_closes_the_loop() -> None:
+    tally = Tally()
+    tally.take("decision", "MG1", decision(), 1.0)
+    tally.take("result", "ess1", result(written=False), 2.0)
+    assert tally.first_closed_s is None
+    tally.take("result", "ess1", result(), 3.0)
+    assert tally.first_closed_s == 3.0
+
+
 def test_step_time_is_from_clock_to_clock_and_ignores_repetitions() -> None:
     tally = Tally()
     for message, at_s in ((clock(0), 1.0), (clock(0), 1.5), (clock(1), 3.0), (clock(2), 3.5)):

@@ -155,6 +155,12 @@ def test_self_discharge_leaves_less_to_give_and_more_room() -> None:
     assert leaky.soc_after(0.5, 0.15 / hours, HOUR) == pytest.approx(0.1)
 
 
+@pytest.mark.parametrize(("p", "after"), [(0.4, 0.1), (0.0, 0.5), (-0.5, 0.7)])
+def test_efficiencies_count_on_the_way_in_and_on_the_way_out(p: float, after: float) -> None:
+    # 2 MWh: 0.8 MWh leave the store for 0.4 at the terminals; of 0.5 taken, 0.4 are stored.
+    assert StorageLimits(2.0, 0.1, 0.9, 0.8, 0.5).soc_after(0.5, p, HOUR) == pytest.approx(after)
+
+
 @pytest.mark.parametrize("p", [-0.3, 0.0, 0.2])
 def test_the_state_of_charge_does_not_depend_on_how_time_is_cut(p: float) -> None:
     store = StorageLimits(2.0, ch_eff=0.9, dsc_eff=0.8, self_discharge_per_h=0.02)

@@ -1,10 +1,12 @@
+import re
 from pathlib import Path
 from textwrap import dedent
 
 import pytest
+import yaml
 
 from edge.modes import Mode
-from edge.site import load_site
+from edge.site import SiteConfig, load_site
 from heron.errors import ConfigError
 
 GOOD = """
@@ -87,3 +89,10 @@ def test_paths_are_relative_to_the_site_file(write) -> None:
     site = load_site(write(GOOD + "store: telemetry.db\n"))
     assert site.store is not None
     assert site.store.is_absolute()
+
+
+def test_the_site_file_of_the_documentation_is_valid() -> None:
+    page = (Path(__file__).parents[3] / "docs/edge.md").read_text()
+    (block,) = re.findall(r"^```yaml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    site = SiteConfig.model_validate(yaml.safe_load(block))
+    assert [device.name for device in site.devices] == ["ess1", "pv9"]

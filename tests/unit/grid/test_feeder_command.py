@@ -10,7 +10,7 @@ import pytest
 
 from heron.errors import ConfigError
 from heron.powergrid.networks import load_feeder
-from simulator.feeder_cli import run
+from simulator.feeder_cli import find_grid, run, with_taps
 
 DATA = Path(__file__).parent.parent.parent / "data" / "grid"
 
@@ -56,6 +56,12 @@ def test_loads_and_taps_from_files(tmp_path: Path, capsys: pytest.CaptureFixture
     assert document["taps"] == {"reg1": 0, "reg2": 0, "reg3": 0}
     assert abs(document["source_kw"]) < 10.0
     assert document["source_kvar"] < -700.0  # the capacitors alone
+
+
+def test_taps_may_be_positions_ratios_or_pairs() -> None:
+    grid = with_taps(find_grid("ieee13"), {"reg1": 1, "reg2": 1.0625, "reg3": [1.00625, 1.0]})
+    assert [r.tap for r in grid.regulators] == [1, 10, 1]
+    assert with_taps(grid, {"reg1": 1.0, "reg2": -3.0}).regulators[0].tap == 0
 
 
 def test_one_load_from_a_file_leaves_the_others(
@@ -114,7 +120,9 @@ def test_collapse_is_reported_and_fails(tmp_path: Path, capsys: pytest.CaptureFi
         ("--loads", "{", "is not JSON"),
         ("--taps", '{"reg9": 1}', "no such regulator"),
         ("--taps", '{"reg1": 17}', "expected a position from -16 to 16"),
-        ("--taps", '{"reg1": 1.05}', "expected a position"),
+        ("--taps", '{"reg1": 1.051}', "or the ratio of one"),
+        ("--taps", '{"reg1": 0.5}', "expected a position"),
+        ("--taps", '{"reg1": "up"}', "expected a position"),
     ],
 )
 def test_files_with_mistakes_are_refused(

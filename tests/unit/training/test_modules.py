@@ -11,7 +11,9 @@ from training.rllib.layout import Layout
 from training.rllib.modules import STD_FLOOR, ActorCritic, RunningNorm
 
 
-def module(masks: list[list[float]] | None, obs_dim: int, act_dim: int) -> ActorCritic:
+def module(
+    masks: list[list[float]] | None, obs_dim: int, act_dim: int, std_end: float | None = None
+) -> ActorCritic:
     torch.manual_seed(0)
     return ActorCritic(
         observation_space=gym.spaces.Box(-np.inf, np.inf, (obs_dim,), np.float32),
@@ -19,7 +21,7 @@ def module(masks: list[list[float]] | None, obs_dim: int, act_dim: int) -> Actor
         model_config={
             "hiddens": [8],
             "std": 0.5,
-            "std_end": 0.1,
+            "std_end": std_end,
             "total_steps": 1000,
             "action_masks": masks,
             "state_dim": 0,
@@ -80,7 +82,14 @@ def test_critic_stays_out_of_what_runners_hold() -> None:
 
 
 def test_noise_falls_linearly_with_the_steps() -> None:
-    net = module(None, 3, 2)
+    net = module(None, 3, 2, std_end=0.1)
     for steps, std in ((0, 0.5), (500, 0.3), (1000, 0.1), (5000, 0.1)):
         net.set_progress(steps)
         assert net.log_std.exp().tolist() == pytest.approx([std, std])
+
+
+def test_noise_is_learned_where_no_end_is_given() -> None:
+    net = module(None, 3, 2)
+    assert net.log_std.requires_grad
+    net.set_progress(1000)
+    assert net.log_std.exp().tolist() == pytest.approx([0.5, 0.5])

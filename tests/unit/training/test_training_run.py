@@ -157,3 +157,22 @@ def test_trained_policy_is_tested_in_event_driven_time(
     monkeypatch.setattr("training.trainer.PRESETS", {"training": PRESETS["training"]})
     outcome = run_training(short(tmp_path, event_driven_test=True), lambda update: None)
     assert outcome.timing_gaps == {"training": pytest.approx(0.0, abs=1e-9)}
+
+
+@pytest.mark.parametrize("argv", [["--setup", "nowhere"], ["--engine", "magic"]])
+def test_wrong_setup_is_one_line_before_ray_starts(
+    argv: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def must_not_start(options: TrainOptions) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr("training.trainer.start_ray", must_not_start)
+    directory = tmp_path / "run"
+    assert train.run([*argv, "--checkpoint-dir", str(directory)]) == 1
+    error = capsys.readouterr().err
+    assert argv[1] in error
+    assert error.count("\n") == 1
+    assert not directory.exists()

@@ -1,0 +1,118 @@
+"""The edge's link against a slave on libmodbus, written in C."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from edge.build import connect
+from edge.links.connection import ModbusConnection
+from edge.links.modbus import ModbusDeviceLink
+from edge.site import LinkConfig
+from edge.timing import PlantTime
+from heron.errors import DeviceRejected
+from heron.powergrid.link import Quality, WriteStatus
+from heron.powergrid.quantities import Setpoint
+from heron.powergrid.registers.custom import parse_map
+from heron.powergrid.registers.map_table import MapTable
+from heron.powergrid.registers.table import Space
+
+pytestmark = pytest.mark.cc
+
+MAP = {
+    "name": "a device on libmodbus",
+    "points": {
+        "p_mw": {"address": 10, "type": "int16", "scale": 0.001},
+        "q_mvar": {"address": 11, "type": "int16", "scale": 0.001},
+        "v_pu": {"address": 20, "scale": 0.001, "space": "input"},
+        "p_set_mw": {"address": 30, "type": "int16", "scale": 0.001, "access": "RW"},
+        "q_set_mvar": {"address": 31, "type": "int16", "scale": 0.001, "access": "RW"},
+        "enable": {"address": 32, "access": "RW"},
+        "reversion_s": {"address": 33, "access": "RW"},
+        "exponent": {"address": 2, "type": "int16", "priority": "high"},
+        "energy_kwh": {"address": 5, "scale_factor": "exponent"},
+        "temperature_c": {"address": 50, "scale": 0.1},
+        "fan_rpm": {"address": 63, "poll_s": 60},
+        "heartbeat": {"address": 40, "access": "RW"},
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    import subprocess
+
+    source = Path(__file__).with_name("libmodbus_server.c")
+    program = tmp_path_factory.mktemp("libmodbus") / "server"
+    flags = ["-I/usr/include/modbus", "-lmodbus"]
+    subprocess.run(["cc", "-O1", "-o", program, source, *flags], check=True)
+    return program
+
+
+@pytest.fixture
+async def connection(program: Path) -> AsyncIterator[ModbusConnection]:
+    server = await asyncio.create_subprocess_exec(program, stdout=asyncio.subprocess.PIPE)
+    assert server.stdout is not None
+    port = int(await server.stdout.readline())
+    try:
+        link = LinkConfig(name="l", address=f"127.0.0.1:{port}")
+        async with connect(link, PlantTime()) as connection, asyncio.timeout(20.0):
+            await connection.wait_connected()
+            yield connection
+    finally:
+        server.kill()
+        await server.communicate()
+
+
+async def test_registers_of_both_tables_are_read(connection: ModbusConnection) -> None:
+    assert await connection.read("d", 1, 0, 64) == list(range(64))
+    assert await connection.read("d", 1, 5, 3, Space.INPUT) == [1005, 1006, 1007]
+    assert await connection.read("d", 1, 0, 11, Space.COIL) == [0] * 11
+    assert await connection.read("d", 1, 3, 8, Space.DISCRETE) == [0] * 8
+
+
+async def test_registers_and_coils_are_written(connection: ModbusConnection) -> None:
+    await connection.write("d", 1, 7, [65535, 0, 1])
+    assert await connection.read("d", 1, 6, 5) == [6, 65535, 0, 1, 10]
+    await connection.write("d", 1, 2, [1, 0, 1], Space.COIL)
+    assert await connection.read("d", 1, 0, 6, Space.COIL) == [0, 0, 1, 0, 1, 0]
+
+
+async def test_an_address_that_it_does_not_have_is_refused(connection: ModbusConnection) -> None:
+    with pytest.raises(DeviceRejected, match="illegal data address") as caught:
+        await connection.read("d", 1, 60, 10)
+    assert caught.value.exception_code == 2
+
+
+async def test_a_device_with_a_custom_map_is_read_and_commanded(
+    connection: ModbusConnection,
+) -> None:
+    table = MapTable("d", parse_map(MAP), Setpoint(0.0))
+    link = ModbusDeviceLink("d", connection, 1, table, PlantTime(), reversion_s=60.0)
+    shown = await link.read()
+    assert shown.quality is Quality.GOOD
+    reading = shown.device_reading()
+    assert (reading.p_mw, reading.q_mvar, reading.v_pu) == pytest.approx((0.010, 0.011, 1.02))
+    result = await link.write(Setpoint(-1.25, 0.5))
+    assert result.status is WriteStatus.WRITTEN
+    assert await connection.read("d", 1, 30, 4) == [65536 - 1250, 500, 1, 60]
+    assert await connection.read("d", 1, 40, 1) == [1]
+    assert (await link.write(Setpoint(-1.25, 0.5))).status is WriteStatus.UNCHANGED
+
+
+async def test_points_of_low_priority_take_turns_and_grow_older(
+    connection: ModbusConnection,
+) -> None:
+    table = MapTable("d", parse_map(MAP), Setpoint(0.0))
+    link = ModbusDeviceLink("d", connection, 1, table, PlantTime(), reversion_s=None)
+    reads = [(await link.read()).values for _ in range(5)]
+    # The device states an exponent of 2, so register 5 means 500.
+    assert all(values["energy_kwh"].value == 500.0 for values in reads)
+    seen = [{"temperature_c", "fan_rpm"} & values.keys() for values in reads]
+    assert seen[:3] == [set(), {"temperature_c"}, {"temperature_c", "fan_rpm"}]
+    assert reads[2]["temperature_c"].value == pytest.approx(5.0)
+    assert reads[2]["fan_rpm"].value == 63.0
+    assert reads[3]["temperature_c"] == reads[1]["temperature_c"]
+    before, after = (reads[k]["temperature_c"].read_monotonic_s for k in (1, 4))
+    assert after > before

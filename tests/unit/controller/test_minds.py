@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from controller.minds import POLICIES_FOLDER, build_minds, policy_sources
+from heron.errors import ConfigError, ManifestMismatch, PolicyError
+from heron.policy import OnnxPolicy
+from heron.policy.baselines import IdlePolicy, RulePolicy
+from heron.powergrid.setups import Setup, read_setup
+
+AGENTS = ("MG1", "MG2", "MG3")
+
+
+@pytest.fixture(scope="module")
+def setup() -> Setup:
+    return read_setup("ieee34_ieee13")
+
+
+@pytest.fixture(scope="module")
+def shipped(setup: Setup) -> Path:
+    assert setup.path is not None
+    return setup.path.parent / POLICIES_FOLDER
+
+
+def test_the_policies_that_ship_decide_unless_told_otherwise(setup: Setup, shipped: Path) -> None:
+    minds = build_minds(setup)
+    assert [mind.agent_id for mind in minds] == list(AGENTS)
+    assert all(isinstance(mind.policy, OnnxPolicy) for mind in minds)
+    assert minds[0].policy_name.startswith("MG1.onnx:")
+
+
+def test_each_coordinator_may_have_its_own_source(setup: Setup, shipped: Path) -> None:
+    minds = build_minds(setup, ["none", "MG2=rule", f"MG3={shipped}"])
+    assert [type(mind.policy) for mind in minds] == [IdlePolicy, RulePolicy, OnnxPolicy]
+
+
+def test_a_policy_of_another_microgrid_is_refused_with_the_field(
+    setup: Setup, shipped: Path
+) -> None:
+    with pytest.raises(ManifestMismatch, match=r"MG2\.onnx: made for another codec: agent: 'MG2'"):
+        build_minds(setup, ["rule", f"MG1={shipped / 'MG2.onnx'}"])
+
+
+def test_a_damaged_policy_is_refused(setup: Setup, shipped: Path, tmp_path: Path) -> None:
+    for name in AGENTS:
+        blob = bytearray((shipped / f"{name}.onnx").read_bytes())
+        blob[len(blob) // 2] ^= 1
+        (tmp_path / f"{name}.onnx").write_bytes(blob)
+    with pytest.raises(PolicyError, match=r"MG1\.onnx"):
+        build_minds(setup, [str(tmp_path)])
+
+
+def test_every_mistake_is_said_at_once(setup: Setup, shipped: Path, tmp_path: Path) -> None:
+    given = ["MGX=rule", str(shipped / "MG1.onnx"), f"MG2={tmp_path / 'no.onnx'}"]
+    with pytest.raises(ConfigError) as caught:
+        policy_sources(setup, given, AGENTS)
+    told = [problem.expected.split(":")[0] for problem in caught.value.problems]
+    assert told == ["AGENT is one of MG1, MG2, MG3", "one file is for one agent", "no such file"]
+
+
+def test_a_coordinator_without_a_policy_is_named(setup: Setup) -> None:
+    with pytest.raises(ConfigError, match="a policy for MG3, too"):
+        policy_sources(setup, ["MG1=rule", "MG2=none"], AGENTS)
