@@ -40,6 +40,8 @@ $(VENV)/bin/pip:
 
 $(VENV)/.runtime: $(VENV)/bin/pip pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet -c constraints.txt -e ".[runtime]"
+	@# compile the power-flow kernels once, so that the first run starts as fast as the next
+	$(BIN)/heron feeder ieee13 --solve >/dev/null
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/bin/pip pyproject.toml constraints.txt

@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 Job = Callable[[], Coroutine[None, None, None]]
 """Something to be run beside the cycles."""
 
+LEAVE_S_PER_DEVICE = 0.01
 EVERYONE = "all"
 """Agent of a mode request that is meant for every device of every edge process."""
 
@@ -150,7 +151,10 @@ class EdgeRuntime:
             await connection.__aexit__(None, None, None)
 
     async def _leave(self) -> None:
-        await asyncio.gather(*(cycle.leave() for cycle in self.units.devices.values()))
+        cycles = self.units.devices.values()
+        # Many devices share a link, and each needs its turn.
+        timeout_s = max(1.0, LEAVE_S_PER_DEVICE * len(cycles))
+        await asyncio.gather(*(cycle.leave(timeout_s) for cycle in cycles))
         await self.units.announce(online=False)
 
     # --- changes while it runs (free-running only) ---

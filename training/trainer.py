@@ -1,7 +1,7 @@
 """The training run, told in one file: sample and learn, log, evaluate, keep the best, save.
 
 Everything of a run lies in its directory: ``options.json``, ``progress.csv``, TensorBoard's
-events, ``checkpoints/NNNNNN`` and, with evaluation, ``best``.
+events, ``checkpoints/NNNNNN`` and, with evaluation, ``best`` and ``best.json``.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ VALIDATION_STRIDE = 21
 """Every so many-th training day serves to choose the best policy; test days never do."""
 
 OPTIONS_FILE = "options.json"
+BEST_FILE = "best.json"
 _SAME_RUN = ("setup", "algorithm", "independent_policies", "hidden", "visibility_level", "gamma")
 
 
@@ -123,7 +124,7 @@ class _Run:
         self._started = time.monotonic()
         self._recorder = Recorder(directory, options)
         self._outcome = Outcome(directory, directory)
-        self._best = math.inf
+        self._best = _best_before(directory) if options.resume else math.inf
         self._since_best = 0
         days = env.inner.setup.profiles.train_days.tolist()
         self._validation_days: list[int] = days[::VALIDATION_STRIDE]
@@ -181,6 +182,7 @@ class _Run:
         if better:
             self._best = objective
             _save_checkpoint(self._algo, self._directory / "best")
+            (self._directory / BEST_FILE).write_text(json.dumps({"validation_usd": objective}))
         return objective, better
 
     def _timing_gaps(self) -> dict[str, float]:
@@ -305,6 +307,14 @@ def _check_same_run(options: TrainOptions, directory: Path) -> None:
     changed = [f"{k} ({before[k]!r} before)" for k in _SAME_RUN if before[k] != now[k]]
     if changed:
         raise TrainingError(f"{directory}: the checkpoint is of another run: {', '.join(changed)}")
+
+
+def _best_before(directory: Path) -> float:
+    """Return the best objective of an interrupted run, so that only a better one replaces it."""
+    try:
+        return float(json.loads((directory / BEST_FILE).read_text())["validation_usd"])
+    except FileNotFoundError:
+        return math.inf
 
 
 def _save_checkpoint(algo: Algorithm, path: Path) -> None:

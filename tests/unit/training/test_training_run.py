@@ -176,3 +176,31 @@ def test_wrong_setup_is_one_line_before_ray_starts(
     assert argv[1] in error
     assert error.count("\n") == 1
     assert not directory.exists()
+
+
+def test_resumed_run_keeps_the_best_of_before_unless_it_is_beaten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objectives = iter([10.0, 20.0, 5.0])
+    monkeypatch.setattr("training.trainer.run_days", lambda *args: [])
+    monkeypatch.setattr(
+        "training.trainer.mean_figures", lambda days: {"objective_usd": next(objectives)}
+    )
+    best = []
+    for iterations in (1, 3):
+        options = short(tmp_path, iterations=iterations, evaluate_freq=1, resume=iterations > 1)
+        outcome = run_training(options, lambda update: None)
+        best += [(u.validation_usd, u.best) for u in outcome.updates]
+    assert best == [(10.0, True), (20.0, False), (5.0, True)]
+    assert json.loads((tmp_path / "best.json").read_text()) == {"validation_usd": 5.0}
+
+
+def test_run_stops_early_when_it_gets_no_better(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.trainer.run_days", lambda *args: [])
+    monkeypatch.setattr("training.trainer.mean_figures", lambda days: {"objective_usd": 1.0})
+    options = short(tmp_path, iterations=9, evaluate_freq=1, patience=2)
+    outcome = run_training(options, lambda update: None)
+    assert outcome.stopped == "patience"
+    assert len(outcome.updates) == 3
