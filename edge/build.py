@@ -54,8 +54,9 @@ class DeviceBuilder:
         fallback: FallbackName,
         reversion_s: float | None,
         policy: LocalPolicy | None = None,
+        discover: bool = False,
     ) -> DeviceCycle:
-        """Return the cycle of one device."""
+        """Return the cycle of one device; see `ModbusDeviceLink` for ``discover``."""
         read_only = mode not in DRIVING
         link = ModbusDeviceLink(
             agent.agent_id,
@@ -65,6 +66,7 @@ class DeviceBuilder:
             self._time,
             reversion_s=reversion_s,
             read_only=read_only,
+            discover=discover,
         )
         return DeviceCycle(
             link=link,
@@ -234,6 +236,7 @@ def build_device(
         fallback=device.fallback,
         reversion_s=device.reversion_s,
         policy=_policy(device, agent),
+        discover=device.map is None,
     )
 
 

@@ -96,7 +96,8 @@ class SiteDevice(_Frozen):
         type: Device type, as in setups.
         link: Name of its link.
         unit: Modbus unit id.
-        map: Custom register map; without one it is a SunSpec DER as `heron simulate` serves it.
+        map: Custom register map; without one it is a SunSpec DER (models 701, 702, 704, and 713
+            where it stores), whose layout and scale factors are discovered at run time.
         mode: Mode to start in. In monitor and advisory mode its link cannot write.
         fallback: What to do without commands or data: ``safe`` or ``ieee1547``.
         reversion_s: Seconds of silence after which the device reverts; written with each

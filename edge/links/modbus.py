@@ -5,16 +5,17 @@ from __future__ import annotations
 import itertools
 import math
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
 from edge.links.connection import ModbusConnection
 from edge.timing import PlantTime
-from heron.errors import DeviceRejected
+from heron.errors import ConfigError, DeviceRejected, TransportError
 from heron.powergrid.link import Quality, Snapshot, Value, WriteResult, WriteStatus
 from heron.powergrid.quantities import Setpoint
-from heron.powergrid.registers import Block, Words
+from heron.powergrid.registers import Block, DerTable, Words
+from heron.powergrid.registers.discovery import discover
 from heron.powergrid.registers.map_table import READING_POINTS, DeviceTable, MapTable
 
 P_SET, Q_SET = "p_set_mw", "q_set_mvar"
@@ -114,6 +115,9 @@ class ModbusDeviceLink(ModbusMeterLink):
         table: Its registers.
         reversion_s: Plant seconds of silence after which the device reverts; None for never.
         read_only: Refuse to write.
+        discover: Find out first where this maker's device has its models and with which scale
+            factors, and again after each time that it could not be read: it may be another one
+            then. Until that is known nothing is decoded and nothing is written.
     """
 
     def __init__(
@@ -126,8 +130,11 @@ class ModbusDeviceLink(ModbusMeterLink):
         *,
         reversion_s: float | None,
         read_only: bool = False,
+        discover: bool = False,
     ) -> None:
         super().__init__(device_id, connection, unit, table, time)
+        self._sunspec = table if discover and isinstance(table, DerTable) else None
+        self._to_discover = self._sunspec is not None
         self._der = table
         custom = table if isinstance(table, MapTable) else None
         self._factors = () if custom is None else custom.scale_factors
@@ -155,9 +162,14 @@ class ModbusDeviceLink(ModbusMeterLink):
         Points of low priority of a custom map take turns, one request a cycle; between their
         turns they keep their value and grow older.
         """
+        await self._discover()
         await self._learn_scale_factors()
         blocks = (*self._blocks, *itertools.islice(self._slow, 1))
-        words = await read_words(self._connection, self._device_id, self._unit, blocks)
+        try:
+            words = await read_words(self._connection, self._device_id, self._unit, blocks)
+        except TransportError:
+            self._to_discover = self._sunspec is not None
+            raise
         points = dict(self._der.decode_reading(words))
         if self._audited:
             self._held = held = self._der.decode_setpoint(words)
@@ -166,6 +178,32 @@ class ModbusDeviceLink(ModbusMeterLink):
         fresh = self._snapshot(points)
         self._kept |= {n: v for n, v in fresh.values.items() if n not in READING_POINTS}
         return replace(fresh, values={**self._kept, **fresh.values})
+
+    async def _discover(self) -> None:
+        """Take over the layout that the device itself shows."""
+        if self._sunspec is None or not self._to_discover:
+            return
+        found = await discover(self._read_if_there)
+        if found is None:
+            raise DeviceRejected(self._device_id, "it is no SunSpec device, and it has no map")
+        try:
+            table = self._sunspec.on(found)
+        except ConfigError as error:
+            raise DeviceRejected(self._device_id, str(error)) from error
+        self._der = self._table = table
+        self._blocks = tuple(table.telemetry)
+        if self._audited:
+            self._blocks = (*self._blocks, *table.controls)
+        self._held = None
+        self._quantised = None, Setpoint(0.0)
+        self._note_resolution()
+        self._to_discover = False
+
+    async def _read_if_there(self, address: int, count: int) -> Sequence[int] | None:
+        try:
+            return await self._connection.read(self._device_id, self._unit, address, count)
+        except DeviceRejected:
+            return None
 
     async def _learn_scale_factors(self) -> None:
         """Read, once, the exponents that the device itself states."""
@@ -179,6 +217,8 @@ class ModbusDeviceLink(ModbusMeterLink):
         """Command the device and read back what it holds."""
         if self._read_only:
             raise DeviceRejected(self._device_id, "the link was opened read-only")
+        if self._to_discover:
+            raise DeviceRejected(self._device_id, "its registers are not known yet")
         known, wanted = self._quantised
         if known != setpoint:
             wanted = self._quantise(setpoint)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -13,7 +13,7 @@ from edge.timing import PlantTime
 from heron.errors import DeviceRejected, DeviceTimeout
 from heron.powergrid.link import Quality, WriteStatus
 from heron.powergrid.quantities import DeviceReading, MeterReading, Setpoint
-from heron.powergrid.registers import DeviceUnit, site_plan
+from heron.powergrid.registers import DerTable, DeviceUnit, site_plan
 from heron.powergrid.registers.clock import PACE_LOCKSTEP, ClockReading
 from heron.powergrid.setups import as_setup
 from heron.testing.faults import FaultyPort, Mute
@@ -161,3 +161,50 @@ async def test_the_setpoint_is_rounded_to_the_registers_resolution(rig: Rig) -> 
     assert result.status is WriteStatus.WRITTEN
     assert result.written.p_mw == pytest.approx(0.123457, abs=1e-9)
     assert rig.held().p_mw == result.written.p_mw
+
+
+def foreign(rig: Rig) -> ModbusDeviceLink:
+    """A link that expects a battery of 8 MW, whose registers would have other scale factors."""
+    ratings = replace(rig.unit.table.ratings, p_mw=(-8.0, 8.0), q_mvar=(-3.0, 3.0), s_mva=9.0)
+    table = DerTable("ess1", ratings, Setpoint(0.05))
+    assert table.resolution("p_mw") > rig.unit.table.resolution("p_mw")
+    return ModbusDeviceLink(
+        "ess1",
+        rig.connection,
+        rig.unit.unit_id,
+        table,
+        rig.time,
+        reversion_s=REVERSION_S,
+        discover=True,
+    )
+
+
+async def test_a_device_of_another_maker_is_read_and_written_with_its_own_scale_factors(
+    rig: Rig,
+) -> None:
+    link = foreign(rig)
+    reading = DeviceReading(0.1234, 0.05, 1.0, 0.99, 1.01, soc=0.5)
+    meter = MeterReading(0.0, 0.0, 1.0, 0.99, 1.01)
+    clock = ClockReading(1, 0, 0.0, 900.0, 0.0, PACE_LOCKSTEP, False)
+    rig.site.show({"ess1": reading}, {"head": meter, "MG1": meter}, clock, 0.0)
+    shown = await link.read()
+    assert shown.quality is Quality.GOOD
+    assert shown.values["p_mw"].value == pytest.approx(0.1234, abs=1e-4)
+    assert (await link.write(Setpoint(0.3, 0.1))).status is WriteStatus.WRITTEN
+    assert rig.held() == Setpoint(0.3, 0.1)
+
+
+async def test_nothing_is_written_before_the_device_is_known_and_again_after_it_was_lost(
+    rig: Rig,
+) -> None:
+    link = foreign(rig)
+    with pytest.raises(DeviceRejected, match="not known yet"):
+        await link.write(Setpoint(0.3, 0.1))
+    await link.read()
+    rig.port.fault = Mute()
+    with pytest.raises(DeviceTimeout):
+        await link.read()
+    rig.port.fault = None
+    with pytest.raises(DeviceRejected, match="not known yet"):
+        await link.write(Setpoint(0.3, 0.1))
+    assert rig.port.writes_seen() == 0
