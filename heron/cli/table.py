@@ -116,5 +116,6 @@ def _point(telemetry: Telemetry | None, name: str, digits: int, factor: float = 
     point = None if telemetry is None else telemetry.points.get(name)
     if point is None or point.value is None:
         return "-"
-    text = f"{point.value * factor:.{digits}f}"
+    # Adding zero after rounding: nobody wants to read -0.000.
+    text = f"{round(point.value * factor, digits) + 0.0:.{digits}f}"
     return text if point.quality == "good" else Text(text, style="dim strike")

@@ -71,16 +71,19 @@ def run(argv: Sequence[str]) -> int:
 def _evaluate(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
     from dataclasses import asdict
 
+    from heron.powergrid.setups import read_setup
     from training.envs import make_env
     from training.evaluation.comparison import Comparison
     from training.evaluation.episodes import run_day, run_days
-    from training.evaluation.references import OPTIMUM, policies_named, run_optimum, scores
+    from training.evaluation.references import OPTIMUM, run_optimum, scores
     from training.evaluation.report import DayTrace, render
+    from training.evaluation.sources import label, policies_named, shipped
 
     overrides = {"engine": args.engine, "penalty": args.penalty}
     env = make_env(args.setup, {k: v for k, v in overrides.items() if v is not None})
     days = days_of(args.days, env.setup.profiles)[:: max(1, args.every)]
-    names = list(dict.fromkeys([*ALWAYS, *(args.policy or _shipped(args.setup))]))
+    default = None if args.policy else shipped(read_setup(args.setup))
+    names = list(dict.fromkeys([*ALWAYS, *args.policy, *([default] if default else [])]))
     chosen = {name: policies_named(name, env) for name in names if name != OPTIMUM}
     figures = {name: run_days(env, policies, days) for name, policies in chosen.items()}
     bounds: list[float] = []
@@ -108,19 +111,9 @@ def _evaluate(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]
         for name, policies in chosen.items():
             traces[name] = DayTrace()
             run_day(env, policies, days[0], traces[name].add)
-        labels = {name: _short(name) for name in figures}
+        labels = {name: label(name) for name in figures}
         args.report.write_text(render(result, comparison, labels, traces), encoding="utf-8")
     return result, {name: [asdict(day) for day in rows] for name, rows in figures.items()}
-
-
-def _shipped(setup: str) -> list[str]:
-    from heron.powergrid.setups import read_setup
-
-    path = read_setup(setup).path
-    directory = None if path is None else path.parent / "policies"
-    if directory is None or not any(directory.glob("*.onnx")):
-        return []
-    return [str(directory)]
 
 
 def days_of(text: str, profiles: Any) -> list[int]:
@@ -145,7 +138,9 @@ def days_of(text: str, profiles: Any) -> list[int]:
 
 
 def _table(result: dict[str, Any]) -> str:
-    width = max(len(_short(name)) for name in result["policies"])
+    from training.evaluation.sources import label
+
+    width = max(len(label(name)) for name in result["policies"])
     lines = [
         f"{result['setup']}, {result['days']} days ({result['split']}), engine "
         f"{result['engine']}, penalty {result['penalty']:g} $ per pu node hour",
@@ -153,7 +148,7 @@ def _table(result: dict[str, Any]) -> str:
     ]
     for name, m in result["policies"].items():
         cells = "".join(f"{m[key]:{w}.{digits}f}" for key, _, w, digits in COLUMNS)
-        lines.append(f"{_short(name):<{width}}{cells}")
+        lines.append(f"{label(name):<{width}}{cells}")
     lines.append("saved a day against doing nothing, with its 95 % interval over days:")
     for name, m in result["policies"].items():
         low, high = m["gain_low_usd"], m["gain_high_usd"]
@@ -163,14 +158,8 @@ def _table(result: dict[str, Any]) -> str:
         rule = "" if share is None else f", better than the rule on {share:.0%} of days"
         score = f", score {m['score']:.3f}" if "score" in m else ""
         gain = f"{m['gain_usd']:8.1f} $ ({low:.1f} to {high:.1f})"
-        lines.append(f"{_short(name):<{width}}{gain}{rule}{score}")
+        lines.append(f"{label(name):<{width}}{gain}{rule}{score}")
     bound = result["policies"].get("optimum", {}).get("bound_usd")
     if bound is not None:
         lines.append(f"no controller can do better than {bound:.1f} $ on the balanced equivalent")
     return "\n".join(lines)
-
-
-def _short(name: str) -> str:
-    shield, colon, rest = name.rpartition(":")
-    path = Path(rest)
-    return f"{shield}{colon}{path.parent.name}/{path.name}" if path.parent.name else name

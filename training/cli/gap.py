@@ -21,8 +21,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "policy",
         nargs="?",
-        help="a directory with one AGENT.onnx per microgrid, 'none' or 'rule'; without one: the "
-        "policies that ship with the setup",
+        help="a directory with one AGENT.onnx per microgrid, 'none', 'rule' or 'mpc'; 'shield:' "
+        "before it puts it behind the voltage shield. Without one: the policies that ship",
     )
     parser.add_argument("--setup", default="ieee34_ieee13", help="name or path of the setup")
     parser.add_argument("--days", default="test", help="'test', 'train', or numbers: 14,15,20-25")
@@ -57,7 +57,7 @@ def _study(args: argparse.Namespace) -> int:
     from training.cli.evaluate import days_of
     from training.envs.timing import PRESETS, timing_of
     from training.gap.report import headline, line, write_report
-    from training.gap.sources import policies_of
+    from training.evaluation.sources import policies_of
     from training.gap.sweep import GapStudy, study
 
     setup = read_setup(args.setup)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from heron.policy import OnnxPolicy, PolicyCodec
 from heron.policy.baselines import IdlePolicy, RulePolicy
@@ -15,14 +14,7 @@ from heron.powergrid.device_configs import GeneratorConfig, StorageConfig
 from heron.powergrid.quantities import Measurements
 from heron.powergrid.setups import Setup
 from training.envs import MultiAgentMicrogrids
-
-
-class ActingPolicy(Protocol):
-    """Anything that decides for one coordinator."""
-
-    def act(self, obs: npt.ArrayLike) -> npt.NDArray[np.float32]:
-        """Return the normalised action for a scaled observation."""
-        ...
+from training.envs.event_mode import ActingPolicy
 
 
 Policies = Mapping[str, ActingPolicy]

@@ -1,61 +1,25 @@
-"""What a policy is compared with: rules, model-predictive control, the shield, the optimum.
-
-Those that plan need the extra ``optimization``; it is imported only when one of them is asked
-for.
-"""
+"""The optimum: each day planned with everything known, and the score that it gives a policy."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from heron.errors import ConfigError, ConfigProblem
 from heron.policy import PolicyCodec
 from heron.powergrid.quantities import Setpoint
 from training.envs import MultiAgentMicrogrids
 from training.envs.networked_grid_env import DAY_S
-from training.evaluation.episodes import (
-    DayFigures,
-    Policies,
-    baseline,
-    load_policies,
-    run_day,
-)
+from training.evaluation.episodes import DayFigures, run_day
+from training.evaluation.sources import planners
 from training.evaluation.statistics import normalised_score
 
-SHIELD = "shield:"
-"""Prefix that puts a policy behind the voltage shield."""
-
 OPTIMUM = "optimum"
-BASELINES = ("none", "rule", "mpc")
 PLAN_STEP_S = 3600.0
 """Step of the optimum's plan. A quarter of an hour finds less than 0.3 % more, in five times
 the time."""
-
-
-def policies_named(name: str, env: MultiAgentMicrogrids) -> Policies:
-    """Return the policies of a name.
-
-    Args:
-        name: ``none``, ``rule``, ``mpc``, or a directory with one ``AGENT.onnx`` a microgrid;
-            ``shield:`` before it puts it behind the shield.
-        env: Where they shall act.
-
-    Raises:
-        ConfigError: A planner's packages are not installed.
-        PolicyError: A file is missing, damaged or made for another codec.
-    """
-    if name.startswith(SHIELD):
-        return _shielded(policies_named(name.removeprefix(SHIELD), env), env)
-    if name == "mpc":
-        return _mpc(env)
-    if name in BASELINES:
-        return baseline(name, env.setup, env.codecs)
-    return load_policies(Path(name), env.codecs)
 
 
 def run_optimum(env: MultiAgentMicrogrids, day: int) -> tuple[DayFigures, float]:
@@ -73,7 +37,7 @@ def run_optimum(env: MultiAgentMicrogrids, day: int) -> tuple[DayFigures, float]
         ConfigError: The planner's packages are not installed, or the day does not start at
             midnight with whole hours.
     """
-    optimization = _optimization("optimum")
+    optimization = planners("optimum")
     plant, setup = env.net, env.setup
     start_s = day * DAY_S
     hours = round(env.max_episode_steps * setup.config.step_s / PLAN_STEP_S)
@@ -125,37 +89,6 @@ class _ReplayAgent:
             [s.encode(getattr(setpoints[s.agent], s.quantity)) for s in self._codec.setpoints],
             dtype=np.float32,
         )
-
-
-def _mpc(env: MultiAgentMicrogrids) -> Policies:
-    optimization = _optimization("mpc")
-    config = env.setup.config
-    if not config.forecast:
-        raise ConfigError([ConfigProblem("mpc", config.forecast, "a setup with forecast: true")])
-    return {
-        m.name: optimization.MpcPolicy(env.codecs[m.name], m, config.step_s)
-        for m in config.microgrid_configs
-    }
-
-
-def _shielded(policies: Policies, env: MultiAgentMicrogrids) -> Policies:
-    optimization = _optimization("shield")
-    grid, config = env.net.grid, env.setup.config
-    network = optimization.radial_network(grid)
-    out: dict[str, Any] = {}
-    for agent, policy in policies.items():
-        shield = optimization.VoltageShield.for_microgrid(network, grid, config, agent)
-        out[agent] = optimization.ShieldedPolicy(policy, env.codecs[agent], shield)
-    return out
-
-
-def _optimization(what: str) -> Any:
-    try:
-        from heron.powergrid import optimization
-    except ImportError as error:
-        expected = "its solvers installed: pip install heron-hil[optimization]"
-        raise ConfigError([ConfigProblem(what, str(error.name), expected)]) from error
-    return optimization
 
 
 def scores(summary: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:

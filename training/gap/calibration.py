@@ -22,7 +22,7 @@ from heron.powergrid.setups import read_setup
 from training.envs import MultiAgentMicrogrids
 from training.envs.event_mode import ObservedPolicy
 from training.envs.timing import Timing
-from training.gap.sources import policies_of
+from training.evaluation.sources import policies_of
 
 LOCKSTEP = "lockstep"
 

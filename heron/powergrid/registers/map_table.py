@@ -252,10 +252,12 @@ class MapTable:
     def resolution(self, point: str) -> float:
         """Return the step of a point; ``p_set`` and ``q_set`` are those of the set-point.
 
-        For a float it is that of a value of 1.
+        For a float it is that of a value of 1; for a set-point that the map does not have, 0.
 
         Raises:
             KeyError: No such point.
         """
         name = {"p_set": "p_set_mw", "q_set": "q_set_mvar"}.get(point, point)
+        if name in SETPOINT_POINTS and name not in self.registers:
+            return 0.0
         return abs(self.registers[name].resolution)

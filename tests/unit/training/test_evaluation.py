@@ -98,7 +98,7 @@ def test_command_writes_report_and_days(tmp_path: Path, capsys: pytest.CaptureFi
     [
         (["--days", "400"], "--days"),
         (["--days", "x"], "--days"),
-        (["nowhere"], "cannot be read"),
+        (["nowhere"], "or a directory"),
         (["--setup", "nowhere"], "nowhere"),
     ],
 )

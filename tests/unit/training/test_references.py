@@ -6,7 +6,8 @@ import pytest
 from training.envs import MultiAgentMicrogrids, make_env
 from training.evaluation.comparison import Comparison
 from training.evaluation.episodes import run_day
-from training.evaluation.references import policies_named, run_optimum, scores
+from training.evaluation.references import run_optimum, scores
+from training.evaluation.sources import policies_named
 
 DAY = 199
 

@@ -1,0 +1,123 @@
+"""The edge's link against a slave on npm's modbus-serial, a server that answers out of turn.
+
+Needs ``npm ci`` in ``tests/contract/masters``.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from edge.build import connect
+from edge.links.breaker import CircuitOpen
+from edge.links.connection import ModbusConnection
+from edge.links.modbus import ModbusDeviceLink
+from edge.site import LinkConfig
+from edge.timing import PlantTime
+from heron.errors import DeviceRejected, DeviceTimeout
+from heron.powergrid.link import Quality, WriteStatus
+from heron.powergrid.quantities import Setpoint
+from heron.powergrid.registers.custom import parse_map
+from heron.powergrid.registers.map_table import MapTable
+from heron.powergrid.registers.table import Space
+
+pytestmark = pytest.mark.node
+
+MASTERS = Path(__file__).parents[1] / "contract" / "masters"
+
+MAP = {
+    "name": "a device on modbus-serial",
+    "points": {
+        "p_mw": {"address": 10, "type": "int16", "scale": 0.001},
+        "v_pu": {"address": 20, "scale": 0.001, "space": "input"},
+        "connected": {"address": 3, "space": "discrete", "type": "bit"},
+        "p_set_mw": {
+            "address": 30,
+            "type": "int32",
+            "order": "CDAB",
+            "scale": 1e-6,
+            "access": "RW",
+        },
+        "enable": {"address": 32, "access": "RW"},
+        "reversion_s": {"address": 40, "access": "RW"},
+        "mode": {"address": 0, "space": "coil", "type": "bit", "access": "W", "constant": 1},
+    },
+}
+
+
+@pytest.fixture
+async def connection() -> AsyncIterator[ModbusConnection]:
+    server = await asyncio.create_subprocess_exec(
+        "node", "serve.js", cwd=MASTERS, stdout=asyncio.subprocess.PIPE
+    )
+    assert server.stdout is not None
+    port = int(await server.stdout.readline())
+    try:
+        link = LinkConfig(name="l", address=f"127.0.0.1:{port}", timeout_s=1.0)
+        async with connect(link, PlantTime()) as connection, asyncio.timeout(20.0):
+            await connection.wait_connected()
+            yield connection
+    finally:
+        server.kill()
+        await server.communicate()
+
+
+async def test_registers_and_bits_of_every_table_are_read(connection: ModbusConnection) -> None:
+    assert await connection.read("d", 1, 0, 64) == list(range(64))
+    assert await connection.read("d", 1, 5, 3, Space.INPUT) == [1005, 1006, 1007]
+    assert await connection.read("d", 1, 0, 11, Space.COIL) == [0] * 11
+    assert await connection.read("d", 1, 3, 8, Space.DISCRETE) == [0] * 8
+
+
+async def test_registers_and_coils_are_written(connection: ModbusConnection) -> None:
+    await connection.write("d", 1, 7, [65535])
+    await connection.write("d", 1, 8, [0, 32768])
+    assert await connection.read("d", 1, 6, 5) == [6, 65535, 0, 32768, 10]
+    await connection.write("d", 1, 2, [1, 0, 1], Space.COIL)
+    assert await connection.read("d", 1, 0, 6, Space.COIL) == [0, 0, 1, 0, 1, 0]
+
+
+async def test_an_address_that_it_does_not_have_is_refused(connection: ModbusConnection) -> None:
+    for space in (Space.HOLDING, Space.INPUT):
+        with pytest.raises(DeviceRejected, match="illegal data address") as caught:
+            await connection.read("d", 1, 60, 10, space)
+        assert caught.value.exception_code == 2
+    assert await connection.read("d", 1, 60, 4) == [60, 61, 62, 63]
+
+
+async def test_a_unit_that_is_not_there_costs_its_neighbour_nothing_after_its_time_out(
+    connection: ModbusConnection,
+) -> None:
+    """modbus-serial says nothing at all for another unit, where most gateways answer 0x0B."""
+    with pytest.raises(DeviceTimeout):
+        await connection.read("other", 2, 0, 1)
+    with pytest.raises(CircuitOpen):
+        await connection.read("other", 2, 0, 1)
+    assert await connection.read("d", 1, 0, 2) == [0, 1]
+    assert connection.counters.timeouts == 1
+    assert connection.counters.connects == 1
+
+
+async def test_a_crowd_of_devices_each_gets_its_own_answer(connection: ModbusConnection) -> None:
+    addresses = [i % 64 for i in range(200)]
+    got = await asyncio.gather(*(connection.read(f"d{i}", 1, i, 1) for i in addresses))
+    assert got == [[i] for i in addresses]
+
+
+async def test_a_device_with_a_custom_map_is_read_and_commanded(
+    connection: ModbusConnection,
+) -> None:
+    table = MapTable("d", parse_map(MAP), Setpoint(0.0))
+    link = ModbusDeviceLink("d", connection, 1, table, PlantTime(), reversion_s=60.0)
+    shown = await link.read()
+    assert shown.quality is Quality.GOOD
+    reading = shown.device_reading()
+    assert (reading.p_mw, reading.v_pu, reading.connected) == pytest.approx((0.010, 1.02, False))
+    result = await link.write(Setpoint(-1.25))
+    assert result.status is WriteStatus.WRITTEN
+    low, high, enable = await connection.read("d", 1, 30, 3)
+    assert ((high << 16 | low) - (1 << 32), enable) == (-1_250_000, 1)
+    assert await connection.read("d", 1, 40, 1) == [60]
+    assert await connection.read("d", 1, 0, 1, Space.COIL) == [1]
+    assert (await link.write(Setpoint(-1.25))).status is WriteStatus.UNCHANGED
