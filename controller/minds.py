@@ -161,7 +161,7 @@ def _source_for(agent: str, source: str) -> str | Path:
 
 def _load(source: str | Path, codec: PolicyCodec, setup: Setup) -> tuple[ActingPolicy, str]:
     if isinstance(source, Path):
-        policy = OnnxPolicy.load(source, codec)
+        policy = OnnxPolicy.load(source, codec, setup=setup.config.name)
         return policy, f"{source.name}:{policy.manifest.codec_hash[:8]}"
     if source == NONE:
         return IdlePolicy(codec), NONE

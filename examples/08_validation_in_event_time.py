@@ -5,8 +5,8 @@ Run: python examples/08_validation_in_event_time.py
 
 from heron.powergrid.setups import read_setup
 from training.envs.timing import PRESETS
-from training.gap.runs import gap, run_days_timed
 from training.evaluation.sources import policies_of
+from training.gap.runs import gap, run_days_timed
 
 
 def main() -> None:

@@ -43,7 +43,11 @@ class OnnxPolicy:
 
     @classmethod
     def load(
-        cls, path: str | Path, codec: PolicyCodec | None = None, key: str | None = None
+        cls,
+        path: str | Path,
+        codec: PolicyCodec | None = None,
+        key: str | None = None,
+        setup: str | None = None,
     ) -> Self:
         """Load a policy and refuse one that does not fit.
 
@@ -51,15 +55,20 @@ class OnnxPolicy:
             path: The ``.onnx`` file.
             codec: Codec of the agent that it will decide for; None takes the file's.
             key: Public key that must have signed it; None asks for none.
+            setup: Name of the setup that it will run on; None takes any. Two setups may have
+                one codec and still be two different grids.
 
         Raises:
-            ManifestMismatch: It was made for another codec; the message says which field.
+            ManifestMismatch: It was made for another codec (the message says which field) or
+                for another setup.
             PolicyError: It cannot be read, is damaged, or is not signed by the key.
         """
         where = Path(path)
         blob, manifest = _checked(where, key)
         if codec is not None:
             manifest.policy_codec.require_same(codec, str(where))
+        if setup is not None and manifest.setup != setup:
+            raise ManifestMismatch(f"{where}: made for setup {manifest.setup!r}, not for {setup!r}")
         session = _session(blob, where)
         made_for = manifest.policy_codec
         inputs, outputs = session.get_inputs(), session.get_outputs()

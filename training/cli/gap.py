@@ -56,8 +56,8 @@ def _study(args: argparse.Namespace) -> int:
     from heron.powergrid.setups import read_setup
     from training.cli.evaluate import days_of
     from training.envs.timing import PRESETS, timing_of
-    from training.gap.report import headline, line, write_report
     from training.evaluation.sources import policies_of
+    from training.gap.report import headline, line, write_report
     from training.gap.sweep import GapStudy, study
 
     setup = read_setup(args.setup)

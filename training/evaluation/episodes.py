@@ -16,7 +16,6 @@ from heron.powergrid.setups import Setup
 from training.envs import MultiAgentMicrogrids
 from training.envs.event_mode import ActingPolicy
 
-
 Policies = Mapping[str, ActingPolicy]
 """One policy per coordinator."""
 

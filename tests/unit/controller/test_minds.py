@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -63,3 +64,11 @@ def test_every_mistake_is_said_at_once(setup: Setup, shipped: Path, tmp_path: Pa
 def test_a_coordinator_without_a_policy_is_named(setup: Setup) -> None:
     with pytest.raises(ConfigError, match="a policy for MG3, too"):
         policy_sources(setup, ["MG1=rule", "MG2=none"], AGENTS)
+
+
+def test_a_policy_of_another_setup_is_refused_though_its_codec_fits(
+    setup: Setup, shipped: Path
+) -> None:
+    renamed = replace(setup, config=setup.config.model_copy(update={"name": "my_feeder"}))
+    with pytest.raises(ManifestMismatch, match=r"for setup 'ieee34_ieee13', not for 'my_feeder'"):
+        build_minds(renamed, [str(shipped)])

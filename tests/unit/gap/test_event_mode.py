@@ -13,8 +13,8 @@ from heron.powergrid.setups import load_setup, read_setup
 from training.envs import MultiAgentMicrogrids
 from training.envs.event_mode import ObservedPolicy
 from training.envs.timing import PRESETS, Timing, timing_of
-from training.gap.runs import gap, run_days_timed
 from training.evaluation.sources import policies_of
+from training.gap.runs import gap, run_days_timed
 from training.gap.sweep import GapStudy, study
 
 SETUP = {**load_setup("ieee34_ieee13"), "max_episode_steps": 24}
