@@ -22,8 +22,18 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-train: $(VENV)/.dev  ## Train the policies that ship
-	$(BIN)/heron train --setup ieee34_ieee13
+# options of the runs whose policies ship, as in their manifests (`heron policy show`)
+SETUP ?= ieee34_ieee13
+RUN ?= runs/train/$(SETUP)
+train_ieee34_ieee13 := --seed 1 --checkpoint-freq 20 --evaluate-freq 20
+train_single_microgrid := $(train_ieee34_ieee13) --iterations 400 --lr 1e-3 --lambda 0.9
+TRAIN ?= $(or $(train_$(SETUP)),$(train_ieee34_ieee13))
+
+train: $(VENV)/.dev  ## Train, evaluate on held-out days and export the best policies into runs/
+	$(BIN)/heron train --setup $(SETUP) $(TRAIN) --checkpoint-dir $(RUN)
+	$(BIN)/heron export $(RUN) --best
+	$(BIN)/heron evaluate --setup $(SETUP) $(RUN)/policies --out $(RUN)/evaluation.json
+	$(BIN)/heron export $(RUN) --best --evaluate $(RUN)/evaluation.json
 
 bench: $(VENV)/.dev  ## Measure, beside named peers
 	$(BIN)/python -m benchmarks

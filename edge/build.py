@@ -235,7 +235,7 @@ def build_device(
         mode=device.mode,
         fallback=device.fallback,
         reversion_s=device.reversion_s,
-        policy=_policy(device, agent),
+        policy=_policy(device, agent, site.policy_key),
         discover=device.map is None,
     )
 
@@ -253,10 +253,10 @@ def _table(device: SiteDevice, config: DeviceConfig) -> DeviceTable:
     return MapTable(device.name, load_map(device.map), safe)
 
 
-def _policy(device: SiteDevice, agent: DeviceAgent) -> LocalPolicy | None:
+def _policy(device: SiteDevice, agent: DeviceAgent, key: str | None) -> LocalPolicy | None:
     if device.policy is None:
         return None
     # onnxruntime takes 30 MB; an edge whose coordinators decide does without.
     from edge.policies import PolicySlot
 
-    return PolicySlot(agent, device.policy, device.candidate)
+    return PolicySlot(agent, device.policy, device.candidate, key)

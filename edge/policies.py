@@ -15,6 +15,7 @@ import numpy as np
 
 from edge.files import stamp_of
 from heron.errors import PolicyError
+from heron.messaging.wire import PolicyReport
 from heron.policy import OnnxPolicy, PolicyCodec, codec_of
 from heron.powergrid.agents import DeviceAgent
 from heron.powergrid.quantities import DeviceReading, Setpoint
@@ -51,6 +52,10 @@ class ShadowReport:
         self.largest_difference = max(self.largest_difference, difference)
 
 
+def _name(policy: OnnxPolicy | None) -> str | None:
+    return None if policy is None else f"{policy.manifest.name} {policy.manifest.version}"
+
+
 class PolicySlot:
     """The policy of one device agent; call it to decide.
 
@@ -58,7 +63,8 @@ class PolicySlot:
         agent: Its features are observed, its action is decoded.
         path: File of the active policy.
         candidate: File of a policy that decides in the shadow, or None.
-        key: Public key that must have signed the files, or None.
+        key: Public key (64 hex characters) that must have signed the files, also one that
+            replaces them later; None asks for none.
 
     Attributes:
         shadow: How far the candidate is from the active policy.
@@ -66,7 +72,7 @@ class PolicySlot:
         rollbacks: Times that the former policy came back.
 
     Raises:
-        PolicyError: A file is damaged, or made for another codec.
+        PolicyError: A file is damaged, not signed by the key, or made for another codec.
     """
 
     def __init__(
@@ -135,6 +141,22 @@ class PolicySlot:
         self._active, self._former = self._former, None
         self.rollbacks += 1
         self._say("policy_rolled_back")
+
+    def report(self) -> PolicyReport:
+        """Say who decides, and how far the candidate is from it."""
+        shadow = self.shadow
+        return PolicyReport(
+            agent=self._agent.agent_id,
+            active=_name(self._active),
+            candidate=_name(self._candidate),
+            former=_name(self._former),
+            decisions=shadow.decisions,
+            failures=shadow.failures,
+            mean_difference=shadow.mean_difference,
+            largest_difference=shadow.largest_difference,
+            swaps=self.swaps,
+            rollbacks=self.rollbacks,
+        )
 
     def _say(self, what: str) -> None:
         manifest = self._active.manifest

@@ -13,8 +13,8 @@ from edge.modes import Mode
 from edge.timing import PlantTime
 from heron import __version__
 from heron.messaging.bus import Bus
-from heron.messaging.topics import ACTED, RESULT, STATUS, TELEMETRY
-from heron.messaging.wire import Acted, CommandResult, Point, Status, Telemetry
+from heron.messaging.topics import ACTED, POLICY_REPORT, RESULT, STATUS, TELEMETRY
+from heron.messaging.wire import Acted, CommandResult, Point, PolicyReport, Status, Telemetry
 from heron.powergrid.link import Snapshot, WriteStatus
 from heron.powergrid.quantities import Setpoint
 
@@ -160,6 +160,10 @@ class Reporter:
             cycle_ms=1e3 * busy_s,
         )
         await self._bus.publish(RESULT, message, agent=report.device_id)
+
+    async def policy(self, report: PolicyReport) -> None:
+        """Say which policy decides at a device."""
+        await self._bus.publish(POLICY_REPORT, report, agent=report.agent)
 
     async def status(
         self, device_id: str, mode: Mode, *, reason: str = "", online: bool = True

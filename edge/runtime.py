@@ -14,14 +14,15 @@ from edge.cycle import DeviceCycle
 from edge.links.connection import ModbusConnection
 from edge.lockstep import Lockstep, Patience, PlantClockReader
 from edge.modes import Changed, Kept, Mode, Refused, authority_of
+from edge.policy_requests import obey
 from edge.reports import Reporter, TelemetrySink
 from edge.sensor import Sensor
 from edge.timing import PlantTime, stagger, ticks
 from edge.units import Unit, Units
 from heron import __version__
 from heron.messaging.bus import Bus, Subscription
-from heron.messaging.topics import CLOCK, COMMAND, MODE
-from heron.messaging.wire import Command, ModeRequest, PlantClock
+from heron.messaging.topics import CLOCK, COMMAND, MODE, POLICY
+from heron.messaging.wire import Command, ModeRequest, PlantClock, PolicyRequest
 
 logger = logging.getLogger(__name__)
 
@@ -123,6 +124,7 @@ class EdgeRuntime:
                 await connection.__aenter__()
             commands = await stack.enter_async_context(self._bus.subscribe(COMMAND))
             modes = await stack.enter_async_context(self._bus.subscribe(MODE))
+            policies = await stack.enter_async_context(self._bus.subscribe(POLICY))
             clocks = await stack.enter_async_context(self._bus.subscribe(CLOCK))
             # Whoever waits for this process may start now: it hears everything.
             await self._bus.announce()
@@ -132,6 +134,7 @@ class EdgeRuntime:
                     others = [
                         self._group.create_task(self._take_commands(commands), name="commands"),
                         self._group.create_task(self._take_modes(modes), name="modes"),
+                        self._group.create_task(self._take_policies(policies), name="policies"),
                         self._group.create_task(self._take_clock(clocks), name="clock"),
                         *(self._group.create_task(job()) for job in beside),
                     ]
@@ -251,11 +254,30 @@ class EdgeRuntime:
 
     async def _take_modes(self, requests: Subscription[ModeRequest]) -> None:
         async for agent, request in requests:
-            everyone = agent in (EVERYONE, self.settings.edge_id)
-            for device_id in self.units.devices if everyone else (agent,):
-                if device_id in self.units.devices:
-                    await self._change_mode(device_id, request)
+            for device_id in self._meant_by(agent):
+                await self._change_mode(device_id, request)
             self._wake()
+
+    def _meant_by(self, agent: str) -> tuple[str, ...]:
+        if agent in (EVERYONE, self.settings.edge_id):
+            return tuple(self.units.devices)
+        return (agent,) if agent in self.units.devices else ()
+
+    async def _take_policies(self, requests: Subscription[PolicyRequest]) -> None:
+        async for agent, request in requests:
+            for device_id in self._meant_by(agent):
+                policy = self.units.devices[device_id].policy
+                if policy is None and device_id != agent:
+                    continue
+                report = obey(device_id, policy, request)
+                logger.warning(
+                    "policy_request device=%s action=%s issuer=%s refused=%s",
+                    device_id,
+                    request.action,
+                    request.issuer,
+                    report.refused or "no",
+                )
+                await self.units.report.policy(report)
 
     async def _change_mode(self, device_id: str, request: ModeRequest) -> None:
         modes = self.units.devices[device_id].modes

@@ -19,7 +19,7 @@ from pydantic import (
 )
 
 from edge.fallback import FallbackName
-from edge.modes import Mode
+from edge.modes import DRIVING, Mode
 from heron.errors import ConfigError, ConfigProblem
 from heron.powergrid.device_configs import DeviceConfig
 from heron.powergrid.registers.custom import load_map
@@ -29,6 +29,7 @@ from heron.powergrid.setups.problems import problems_of
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_\-]*$")]
 UnitId = Annotated[int, Field(ge=0, le=255)]
+PublicKey = Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")]
 Address = Annotated[str, Field(pattern=r"^[^\s:]+:\d{1,5}$")]
 
 
@@ -160,6 +161,8 @@ class SiteConfig(_Frozen):
         broker: MQTT broker.
         period_s: Seconds between two cycles of a device.
         http: HOST:PORT for ``/healthz`` and ``/metrics``; None for none.
+        policy_key: Public key (64 hex characters) that must have signed every policy file, also
+            one that replaces another while it runs; None asks for no signature.
         store: File that keeps telemetry while the broker is away; None for none.
         store_max_mb: Largest size of that file.
     """
@@ -169,6 +172,7 @@ class SiteConfig(_Frozen):
     broker: str = "mqtt://127.0.0.1:1883"
     period_s: float = Field(1.0, ge=0.02, le=3600)
     http: Address | None = None
+    policy_key: PublicKey | None = None
     store: Path | None = None
     store_max_mb: float = Field(100.0, gt=0)
     links: tuple[LinkConfig, ...] = Field(min_length=1)
@@ -250,9 +254,13 @@ def load_site(path: Path) -> SiteConfig:
 def _file_problems(device: SiteDevice) -> Iterator[ConfigProblem]:
     if device.map is not None:
         try:
-            load_map(device.map)
+            points = load_map(device.map).points
         except ConfigError as error:
             yield from error.problems
+        else:
+            if device.mode in DRIVING and "p_set_mw" not in points:
+                expected = "its map has no p_set_mw: expected monitor, advisory or stopped"
+                yield ConfigProblem(f"{device.name}.mode", str(device.mode), expected)
     for path in (device.policy, device.candidate):
         if path is not None and not path.is_file():
             yield ConfigProblem(f"{device.name}.policy", str(path), "there is no such file")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import logging
 import math
 import struct
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from edge.links.connection import ModbusConnection
+from edge.links.rota import Rota
 from edge.timing import PlantTime
 from heron.errors import ConfigError, DeviceRejected, TransportError
 from heron.powergrid.link import Quality, Snapshot, Value, WriteResult, WriteStatus
@@ -17,6 +18,8 @@ from heron.powergrid.quantities import Setpoint
 from heron.powergrid.registers import Block, DerTable, Words
 from heron.powergrid.registers.discovery import discover
 from heron.powergrid.registers.map_table import READING_POINTS, DeviceTable, MapTable
+
+logger = logging.getLogger(__name__)
 
 P_SET, Q_SET = "p_set_mw", "q_set_mvar"
 """Points beside those of the reading: the set-point that the device says it holds."""
@@ -36,10 +39,14 @@ class ReadingTable(Protocol):
 
 
 async def read_words(
-    connection: ModbusConnection, device: str, unit: int, blocks: Iterable[Block]
+    connection: ModbusConnection,
+    device: str,
+    unit: int,
+    blocks: Iterable[Block],
+    into: Words | None = None,
 ) -> Words:
-    """Read blocks of registers, one request each."""
-    words = Words()
+    """Read blocks of registers, one request each; ``into`` takes them in and is returned."""
+    words = Words() if into is None else into
     for block in blocks:
         got = await connection.read(device, unit, block.address, block.count, block.space)
         words.add(block.address, struct.pack(f">{len(got)}H", *got), block.space)
@@ -138,7 +145,8 @@ class ModbusDeviceLink(ModbusMeterLink):
         self._der = table
         custom = table if isinstance(table, MapTable) else None
         self._factors = () if custom is None else custom.scale_factors
-        self._slow = itertools.cycle(() if custom is None else custom.slow_telemetry)
+        self._slow = Rota({} if custom is None else custom.slow_telemetry, time.elapsed_s)
+        self._refused: set[Block] = set()
         self._kept: dict[str, Value] = {}
         self._reversion_s = reversion_s
         self._read_only = read_only
@@ -159,14 +167,15 @@ class ModbusDeviceLink(ModbusMeterLink):
     async def read(self) -> Snapshot:
         """Read every point, and the set-point that the device holds.
 
-        Points of low priority of a custom map take turns, one request a cycle; between their
-        turns they keep their value and grow older.
+        Points of low priority of a custom map take turns, one request a cycle and none before
+        its ``poll_s``; between their turns they keep their value and grow older. A device that
+        refuses to show them is read and commanded all the same.
         """
         await self._discover()
         await self._learn_scale_factors()
-        blocks = (*self._blocks, *itertools.islice(self._slow, 1))
         try:
-            words = await read_words(self._connection, self._device_id, self._unit, blocks)
+            words = await read_words(self._connection, self._device_id, self._unit, self._blocks)
+            await self._read_slow(words)
         except TransportError:
             self._to_discover = self._sunspec is not None
             raise
@@ -178,6 +187,23 @@ class ModbusDeviceLink(ModbusMeterLink):
         fresh = self._snapshot(points)
         self._kept |= {n: v for n, v in fresh.values.items() if n not in READING_POINTS}
         return replace(fresh, values={**self._kept, **fresh.values})
+
+    async def _read_slow(self, words: Words) -> None:
+        block = self._slow.next()
+        if block is None:
+            return
+        try:
+            await read_words(self._connection, self._device_id, self._unit, [block], words)
+        except DeviceRejected as error:
+            if block not in self._refused:
+                self._refused.add(block)
+                logger.warning(
+                    "points_refused device=%s address=%d count=%d reason=%s",
+                    self._device_id,
+                    block.address,
+                    block.count,
+                    error,
+                )
 
     async def _discover(self) -> None:
         """Take over the layout that the device itself shows."""

@@ -144,6 +144,28 @@ MODE = Topic(
     _RAISE,
     "a wish to change a mode",
 )
+POLICY = Topic(
+    "policy",
+    "policy/{agent}",
+    wire.PolicyRequest,
+    1,
+    False,
+    "operator",
+    None,
+    _RAISE,
+    "a wish to promote, roll back or report on a device's policy",
+)
+POLICY_REPORT = Topic(
+    "policy_report",
+    "policy_report/{agent}",
+    wire.PolicyReport,
+    1,
+    False,
+    "edge",
+    None,
+    _KEEP,
+    "which policy decides at a device, and how its candidate differs",
+)
 SIGNAL = Topic(
     "signal",
     "signal/{agent}",
@@ -217,6 +239,8 @@ TOPICS: tuple[Topic[Any], ...] = (
     COMMAND,
     RESULT,
     MODE,
+    POLICY,
+    POLICY_REPORT,
     SIGNAL,
     ACTED,
     CLOCK,

@@ -101,6 +101,49 @@ class ModeRequest(Message):
     reason: str = ""
 
 
+class PolicyRequest(Message):
+    """A wish about the policy that decides at a device.
+
+    Attributes:
+        action: ``promote`` its candidate, ``roll_back`` to the one before it, or only
+            ``report``; the first two are for operators.
+    """
+
+    agent: str
+    action: Literal["promote", "roll_back", "report"]
+    issuer: str
+    reason: str = ""
+
+
+class PolicyReport(Message):
+    """Who decides at a device, and how its candidate's decisions differ; answers a request.
+
+    Attributes:
+        active: Name and version of the policy that decides; None where none does.
+        candidate: The one in its shadow.
+        former: The one that a rollback would bring back.
+        decisions: Decisions that both took.
+        failures: Times that the candidate could not decide.
+        mean_difference: Mean over decisions of the largest difference of one action in [-1, 1].
+        largest_difference: Largest of them.
+        swaps: Times that another policy took over.
+        rollbacks: Times that the former one came back.
+        refused: Why what was asked was not done; empty when it was.
+    """
+
+    agent: str
+    active: str | None = None
+    candidate: str | None = None
+    former: str | None = None
+    decisions: int = 0
+    failures: int = 0
+    mean_difference: float = 0.0
+    largest_difference: float = 0.0
+    swaps: int = 0
+    rollbacks: int = 0
+    refused: str = ""
+
+
 class SystemSignal(Message):
     """What the DSO tells a coordinator: the price and, if any, limits at its connection.
 

@@ -131,16 +131,26 @@ class MapTable:
         )
 
     @cached_property
-    def slow_telemetry(self) -> tuple[Block, ...]:
-        """The reads of what has low priority, to be spread over the cycles."""
-        return self._reads(
-            r
-            for r in self.registers.values()
-            if r.name not in READING_POINTS
-            and r.name not in self._commands
-            and r.priority == "low"
-            and r.access != "W"
-        )
+    def slow_telemetry(self) -> dict[Block, float]:
+        """The reads of what has low priority, to be spread over the cycles.
+
+        Each with the least plant seconds between two of it; points that are polled at
+        different intervals share no read.
+        """
+        slow: dict[float, list[Register]] = {}
+        for register in self.registers.values():
+            if (
+                register.name not in READING_POINTS
+                and register.name not in self._commands
+                and register.priority == "low"
+                and register.access != "W"
+            ):
+                slow.setdefault(register.poll_s or 0.0, []).append(register)
+        rests_s: dict[Block, float] = {}
+        for poll_s in sorted(slow):
+            for block in self._reads(slow[poll_s]):
+                rests_s.setdefault(block, poll_s)
+        return rests_s
 
     @cached_property
     def scale_factors(self) -> tuple[Block, ...]:

@@ -121,7 +121,7 @@ class Register:
         symbols: Value to name, for enumerations; bit number to name, for bit-fields.
         not_implemented: Raw value, beyond SunSpec's own, that means "no value".
         priority: ``high`` for what control needs in each cycle, ``low`` for the rest.
-        poll_s: Longest time between two reads in plant seconds; None for each cycle.
+        poll_s: Least plant seconds between two reads of low priority; None for each turn.
     """
 
     name: str

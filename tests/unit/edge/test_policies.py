@@ -1,14 +1,30 @@
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from edge.commands import CommandInbox
+from edge.cycle import DeviceCycle
+from edge.fallback import BumplessReturn, SafeSetpoint
+from edge.modes import ModeMachine
 from edge.policies import PolicySlot, device_codec
+from edge.reload import SiteKeeper
+from edge.runtime import EdgeRuntime, EdgeSettings, Parts
+from edge.sensor import Sensor
+from edge.site import load_site
+from edge.timing import PlantTime
 from heron.errors import ManifestMismatch, PolicyError
-from heron.policy import Manifest, PolicyCodec
+from heron.messaging.bus import InMemoryBus, MemoryHub
+from heron.messaging.topics import POLICY, POLICY_REPORT
+from heron.messaging.wire import PolicyReport, PolicyRequest
+from heron.policy import Manifest, PolicyCodec, signing
 from heron.powergrid.agents import ESS
 from heron.powergrid.quantities import DeviceReading
+from heron.testing.links import InMemoryLink
 from training.export.graph import Network, to_onnx
 
 READING = DeviceReading(p_mw=0.1, q_mvar=0.0, v_pu=1.0, v_min_pu=0.99, v_max_pu=1.01, soc=0.5)
@@ -137,3 +153,172 @@ def test_without_a_former_policy_the_failure_is_told(agent: ESS, path: Path) -> 
     put(path, device_codec(agent), float("nan"))
     with pytest.raises(PolicyError):
         PolicySlot(agent, path)(READING)
+
+
+# --- signatures ---
+
+
+def sign(path: Path, key: Path) -> None:
+    beside = path.with_suffix(".signed")
+    beside.write_bytes(signing.sign(path.read_bytes(), key))
+    beside.replace(path)
+
+
+def test_with_a_key_only_what_it_signed_takes_over(agent: ESS, path: Path, tmp_path: Path) -> None:
+    ours, theirs = tmp_path / "ours.pem", tmp_path / "theirs.pem"
+    public = signing.new_key(ours)
+    signing.new_key(theirs)
+    with pytest.raises(PolicyError, match="sign"):
+        PolicySlot(agent, path, key=public)
+    sign(path, ours)
+    slot = PolicySlot(agent, path, key=public)
+    put(path, device_codec(agent), 0.9, version="unsigned")
+    assert decides(slot) == 0.1
+    sign(path, theirs)
+    assert decides(slot) == 0.1
+    put(path, device_codec(agent), -0.4, version="2")
+    sign(path, ours)
+    assert decides(slot) == -0.2
+    assert slot.swaps == 1
+
+
+def test_a_candidate_must_be_signed_too(agent: ESS, path: Path, tmp_path: Path) -> None:
+    candidate = tmp_path / "candidate.onnx"
+    put(candidate, device_codec(agent), 0.5)
+    public = signing.new_key(tmp_path / "ours.pem")
+    sign(path, tmp_path / "ours.pem")
+    with pytest.raises(PolicyError, match="sign"):
+        PolicySlot(agent, path, candidate, public)
+
+
+SITE = """
+policy_key: "KEY"
+links: [{name: yard, address: "10.0.0.5:502"}]
+devices:
+  - name: ess1
+    type: ESS
+    link: yard
+    unit: 2
+    policy: ess1.onnx
+    config: {p_max_MW: 0.5, p_min_MW: -0.5}
+"""
+
+
+def test_a_sites_key_refuses_a_policy_that_another_signed(
+    agent: ESS, path: Path, tmp_path: Path
+) -> None:
+    public = signing.new_key(tmp_path / "ours.pem")
+    signing.new_key(tmp_path / "theirs.pem")
+    site = tmp_path / "SITE.yml"
+    site.write_text(SITE.replace("KEY", public))
+    for key, fits in (("theirs.pem", False), ("ours.pem", True)):
+        put(path, device_codec(agent), 0.2)
+        sign(path, tmp_path / key)
+        keeper = SiteKeeper(site, PlantTime())
+        if fits:
+            assert list(keeper.prepare(load_site(site)).units) == ["ess1"]
+        else:
+            with pytest.raises(PolicyError, match="signed by another key"):
+                keeper.prepare(load_site(site))
+
+
+# --- requests over the bus ---
+
+
+class Rig:
+    """One battery with a policy and a candidate, one without, and an operator on the bus."""
+
+    def __init__(self, slot: PolicySlot, agent: ESS) -> None:
+        hub = MemoryHub()
+        self.bus, self.others = InMemoryBus(hub), InMemoryBus(hub)
+        self.slot = slot
+        self.now = asyncio.get_running_loop().time
+        self.time = PlantTime(self.now)
+        other = ESS("ess2", device_state_config={"bus": "b", "p_min_mw": -0.5, "p_max_mw": 0.5})
+        devices = {"ess1": self._cycle(agent, slot), "ess2": self._cycle(other, None)}
+        settings = EdgeSettings(edge_id="edge-1", period_s=1.0)
+        self.runtime = EdgeRuntime(settings, self.bus, self.time, Parts(devices, {}))
+        self.reports: asyncio.Queue[PolicyReport] = asyncio.Queue()
+
+    def _cycle(self, agent: ESS, policy: PolicySlot | None) -> DeviceCycle:
+        link = InMemoryLink(agent.agent_id, READING, now=self.now)
+        return DeviceCycle(
+            link=link,
+            agent=agent,
+            modes=ModeMachine(),
+            inbox=CommandInbox(self.time),
+            fallback=SafeSetpoint(agent.device_config),
+            time=self.time,
+            sensor=Sensor(link, self.time, 3.0),
+            bumpless=BumplessReturn(),
+            policy=policy,
+        )
+
+    async def ask(
+        self, action: str, *, agent: str = "ess1", issuer: str = "operator:ann"
+    ) -> PolicyReport:
+        wish = PolicyRequest(agent=agent, action=action, issuer=issuer)
+        await self.others.publish(POLICY, wish, agent=agent)
+        async with asyncio.timeout(2.0):
+            return await self.reports.get()
+
+    async def _listen(self) -> None:
+        async with self.others.subscribe(POLICY_REPORT) as messages:
+            async for agent, report in messages:
+                assert report.agent == agent
+                self.reports.put_nowait(report)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator["Rig"]:
+        stop = asyncio.Event()
+        async with self.bus, self.others, asyncio.TaskGroup() as group:
+            ear = group.create_task(self._listen())
+            edge = group.create_task(self.runtime.run(stop))
+            await asyncio.sleep(3.5)
+            yield self
+            stop.set()
+            await edge
+            ear.cancel()
+
+
+@pytest.fixture
+def shadowed(agent: ESS, path: Path, tmp_path: Path) -> PolicySlot:
+    candidate = tmp_path / "candidate.onnx"
+    put(candidate, device_codec(agent), 0.5, version="2")
+    return PolicySlot(agent, path, candidate)
+
+
+async def test_an_operator_asks_promotes_and_rolls_back_over_the_bus(
+    agent: ESS, shadowed: PolicySlot
+) -> None:
+    async with Rig(shadowed, agent).running() as rig:
+        shown = await rig.ask("report")
+        assert (shown.active, shown.candidate, shown.former) == ("test 1", "test 2", None)
+        assert shown.decisions == 4
+        assert shown.mean_difference == pytest.approx(0.3, abs=1e-6)
+        promoted = await rig.ask("promote")
+        assert (promoted.active, promoted.candidate, promoted.former) == ("test 2", None, "test 1")
+        assert (promoted.swaps, promoted.refused) == (1, "")
+        again = await rig.ask("promote")
+        assert "no candidate" in again.refused
+        back = await rig.ask("roll_back", agent="edge-1")
+        assert (back.active, back.former, back.rollbacks) == ("test 1", None, 1)
+        assert decides(rig.slot) == 0.1
+        assert rig.reports.empty()
+
+
+async def test_only_an_operator_changes_who_decides_but_anyone_may_ask(
+    agent: ESS, shadowed: PolicySlot
+) -> None:
+    async with Rig(shadowed, agent).running() as rig:
+        for action in ("promote", "roll_back"):
+            report = await rig.ask(action, issuer="MG1")
+            assert report.refused == f"{action} is for: operator"
+            assert (report.active, report.swaps) == ("test 1", 0)
+        assert (await rig.ask("report", issuer="MG1")).refused == ""
+
+
+async def test_a_device_without_a_policy_says_so(agent: ESS, shadowed: PolicySlot) -> None:
+    async with Rig(shadowed, agent).running() as rig:
+        report = await rig.ask("promote", agent="ess2")
+        assert (report.active, report.refused) == (None, "no policy decides at this device")

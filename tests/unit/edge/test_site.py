@@ -96,3 +96,18 @@ def test_the_site_file_of_the_documentation_is_valid() -> None:
     (block,) = re.findall(r"^```yaml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
     site = SiteConfig.model_validate(yaml.safe_load(block))
     assert [device.name for device in site.devices] == ["ess1", "pv9"]
+
+
+def test_a_device_whose_map_takes_no_command_may_only_be_watched(write, tmp_path: Path) -> None:
+    (tmp_path / "meter-like.yml").write_text("name: m\npoints:\n  p_mw: {address: 1}\n")
+    text = GOOD.replace("fallback: ieee1547", "map: meter-like.yml")
+    with pytest.raises(ConfigError, match=r"ess1\.mode.*no p_set_mw: expected monitor"):
+        load_site(write(text))
+    watched = load_site(write(text.replace("unit: 2\n", "unit: 2\n    mode: monitor\n", 1)))
+    assert watched.devices[0].mode is Mode.MONITOR
+
+
+@pytest.mark.parametrize("key", ["'abc'", f"'{'g' * 64}'"])
+def test_a_policy_key_that_is_none_is_refused(write, key: str) -> None:
+    with pytest.raises(ConfigError, match="policy_key"):
+        load_site(write(GOOD + f"policy_key: {key}\n"))

@@ -89,7 +89,7 @@ def test_orders_signs_scales_and_markers_are_applied(table: MapTable) -> None:
 def test_reads_are_merged_by_table_and_hole(table: MapTable) -> None:
     assert table.telemetry == (Block(0, 1, Space.DISCRETE), Block(100, 9))
     slow = (Block(107, 2), Block(119, 8), Block(4, 1, Space.INPUT))
-    assert table.slow_telemetry == slow
+    assert tuple(table.slow_telemetry) == slow
     assert table.scale_factors == (Block(107, 1),)
     assert table.controls == (Block(200, 5),)
 
