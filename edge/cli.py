@@ -20,7 +20,7 @@ from edge.lockstep import Patience
 from edge.modes import Mode
 from edge.reload import SiteKeeper
 from edge.runtime import EdgeRuntime, EdgeSettings, Job, Parts, rate_of
-from edge.service import keep_watchdog, set_up_logging
+from edge.service import keep_watchdog, set_up_logging, spare_what_stays
 from edge.site import load_site
 from edge.store import StoreAndForward, TelemetryStore
 from edge.timing import PlantTime
@@ -75,6 +75,7 @@ def run(argv: Sequence[str]) -> int:
     args = _parser().parse_args(list(argv))
     set_up_logging(args.log_level, as_json=args.log_json)
     edge = _from_setup(args) if args.site_file is None else _from_site(args)
+    spare_what_stays()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         summary = runner.run(edge.run())
     text = json.dumps(summary)
@@ -98,6 +99,7 @@ class _Edge:
         broker: str,
         store: Path | None,
         store_max_mb: float = 100.0,
+        store_listener: str | None = None,
         http: str | None,
         beside: Callable[[EdgeRuntime], Coroutine[None, None, None]] | None = None,
     ) -> None:
@@ -108,6 +110,7 @@ class _Edge:
         self._broker = broker
         self._store = store
         self._store_bytes = int(1e6 * store_max_mb)
+        self._store_listener = store_listener
         self._http = http
         self._beside = beside
 
@@ -126,7 +129,9 @@ class _Edge:
             send = None
             if self._store is not None:
                 store = stack.enter_context(TelemetryStore(self._store, self._store_bytes))
-                forward = StoreAndForward(bus, store, self._time.now)
+                forward = StoreAndForward(
+                    bus, store, self._time.now, listener=self._store_listener
+                )
                 send = forward.send
                 beside.append(forward.run)
             runtime = EdgeRuntime(self._settings, bus, self._time, self._parts, send)
@@ -191,6 +196,7 @@ def _from_site(args: argparse.Namespace) -> _Edge:
         broker=site.broker,
         store=site.store,
         store_max_mb=site.store_max_mb,
+        store_listener=site.store_listener,
         http=site.http,
         beside=lambda runtime: keeper.run(first, runtime),
     )

@@ -22,7 +22,17 @@ logger = logging.getLogger(__name__)
 
 LOOK_S = 1.0
 """Wall seconds between two looks at the file."""
-FIXED = ("site", "edge_id", "broker", "period_s", "http", "policy_key", "store", "store_max_mb")
+FIXED = (
+    "site",
+    "edge_id",
+    "broker",
+    "period_s",
+    "http",
+    "policy_key",
+    "store",
+    "store_max_mb",
+    "store_listener",
+)
 """Keys that a running process cannot change."""
 
 

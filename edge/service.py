@@ -6,6 +6,7 @@ Source: sd_notify(3).
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 import os
@@ -44,6 +45,15 @@ def set_up_logging(level: str, *, as_json: bool) -> None:
     logging.basicConfig(level=level, handlers=[handler])
     # Each of its time-outs would be one more line; the edge logs transitions.
     logging.getLogger("pymodbus").setLevel(logging.CRITICAL)
+
+
+def spare_what_stays() -> None:
+    """Keep the garbage collector from going through all that was built for the whole run.
+
+    With 1,000 devices each of its full rounds would stop every cycle for 0.1 s.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def notify(state: str) -> bool:

@@ -165,6 +165,8 @@ class SiteConfig(_Frozen):
             one that replaces another while it runs; None asks for no signature.
         store: File that keeps telemetry while the broker is away; None for none.
         store_max_mb: Largest size of that file.
+        store_listener: Agent whose status must be online before telemetry counts as received,
+            such as the historian's host; None: as soon as there is a broker.
     """
 
     site: Name = "site"
@@ -175,6 +177,7 @@ class SiteConfig(_Frozen):
     policy_key: PublicKey | None = None
     store: Path | None = None
     store_max_mb: float = Field(100.0, gt=0)
+    store_listener: str | None = None
     links: tuple[LinkConfig, ...] = Field(min_length=1)
     devices: tuple[SiteDevice, ...] = ()
     meters: tuple[SiteMeter, ...] = ()

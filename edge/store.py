@@ -17,7 +17,7 @@ from typing import Self
 from edge.timing import MonotonicClock
 from heron.errors import ConfigError, ConfigProblem
 from heron.messaging.bus import Bus
-from heron.messaging.topics import TELEMETRY
+from heron.messaging.topics import STATUS, TELEMETRY
 from heron.messaging.wire import Telemetry
 
 logger = logging.getLogger(__name__)
@@ -132,20 +132,35 @@ class StoreAndForward:
     A broker that vanishes without a word is noticed late, and what was sent meanwhile is lost. So
     the last ``doubt_s`` are remembered and put in the store when the connection is found lost: a
     receiver may get a message twice, with the same sequence, but misses none.
+
+    A broker that is back before its listeners would take what is forwarded and give it to nobody.
+    With a ``listener`` there counts as nobody there until that agent's status says, on this
+    connection, that it is online.
     """
 
     def __init__(
-        self, bus: Bus, store: TelemetryStore, now: MonotonicClock, doubt_s: float = 15.0
+        self,
+        bus: Bus,
+        store: TelemetryStore,
+        now: MonotonicClock,
+        doubt_s: float = 15.0,
+        listener: str | None = None,
     ) -> None:
         self._bus = bus
         self._store = store
         self._now = now
         self._doubt_s = doubt_s
+        self._listener = listener
+        self._heard_on: int | None = None
         self._recent: deque[tuple[float, Telemetry]] = deque()
         self._connection = self._present()
 
     def _present(self) -> int | None:
-        return self._bus.counters.connections if self._bus.connected else None
+        """Return the number of the connection on which telemetry arrives, or None."""
+        if not self._bus.connected:
+            return None
+        number = self._bus.counters.connections
+        return number if self._listener is None or self._heard_on == number else None
 
     def _note_loss(self) -> None:
         present = self._present()
@@ -169,13 +184,22 @@ class StoreAndForward:
         await self._bus.publish(TELEMETRY, message, agent=message.agent)
 
     async def run(self, pause_s: float = 0.2) -> None:
-        """Forward what is kept, whenever there is a broker; until cancelled."""
-        while True:
-            await self._bus.wait_connected()
-            self._note_loss()
-            if len(self._store):
-                await self._forward()
-            await asyncio.sleep(pause_s)
+        """Forward what is kept, whenever somebody takes it; until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            if self._listener is not None:
+                group.create_task(self._watch(self._listener))
+            while True:
+                await self._bus.wait_connected()
+                self._note_loss()
+                if len(self._store) and self._connection is not None:
+                    await self._forward()
+                await asyncio.sleep(pause_s)
+
+    async def _watch(self, listener: str) -> None:
+        """Keep track of whether the listener is there: after each connection it is said anew."""
+        async with self._bus.subscribe(STATUS, agent=listener) as statuses:
+            async for _, status in statuses:
+                self._heard_on = self._bus.counters.connections if status.online else None
 
     async def _forward(self) -> None:
         began_on = self._connection

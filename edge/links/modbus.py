@@ -157,7 +157,7 @@ class ModbusDeviceLink(ModbusMeterLink):
         self._note_resolution()
         self._audited = not read_only and bool(table.controls)
         if self._audited:
-            self._blocks = (*self._blocks, *table.controls)
+            self._blocks = table.sweep
 
     def _note_resolution(self) -> None:
         # Both sides of a comparison went through the same registers: half a step is rounding.
@@ -217,9 +217,7 @@ class ModbusDeviceLink(ModbusMeterLink):
         except ConfigError as error:
             raise DeviceRejected(self._device_id, str(error)) from error
         self._der = self._table = table
-        self._blocks = tuple(table.telemetry)
-        if self._audited:
-            self._blocks = (*self._blocks, *table.controls)
+        self._blocks = table.sweep if self._audited else table.telemetry
         self._held = None
         self._quantised = None, Setpoint(0.0)
         self._note_resolution()

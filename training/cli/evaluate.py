@@ -45,6 +45,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--setup", default="ieee34_ieee13", help="name or path of the setup")
     parser.add_argument("--days", default="test", help="'test', 'train', or numbers: 14,15,20-25")
     parser.add_argument("--every", type=int, default=1, help="take every so many-th day only")
+    parser.add_argument(
+        "--plan-step", type=float, default=3600.0, help="step of the optimum's plan, seconds"
+    )
     parser.add_argument("--engine", help="power-flow engine")
     parser.add_argument("--penalty", type=float, help="$ per pu node hour of violation")
     parser.add_argument("--report", type=Path, help="also write an HTML report here")
@@ -88,7 +91,7 @@ def _evaluate(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]
     figures = {name: run_days(env, policies, days) for name, policies in chosen.items()}
     bounds: list[float] = []
     if OPTIMUM in names:
-        planned = [run_optimum(env, day) for day in days]
+        planned = [run_optimum(env, day, args.plan_step) for day in days]
         figures[OPTIMUM] = [figure for figure, _ in planned]
         bounds = [bound for _, bound in planned]
     comparison = Comparison(tuple(days), figures)

@@ -27,8 +27,10 @@ from heron.powergrid.registers.scales import (
     NOMINAL_LL_V,
 )
 from heron.powergrid.registers.sunspec import SunSpecLayout, fixed_values, lay_out
-from heron.powergrid.registers.table import Block, RegisterMap, Words, Write
+from heron.powergrid.registers.table import Block, RegisterMap, Words, Write, coalesce
 
+LARGEST_HOLE = 32
+"""Registers that are read along rather than asked around: a request costs more."""
 WATTS = 1
 """WSetMod: the set-point is in watts."""
 VARS = 4
@@ -197,6 +199,11 @@ class DerTable:
     def controls(self) -> tuple[Block, ...]:
         """The reads that give the set-point back."""
         return (self.registers.block("704.WMaxLimPctEna", "704.VarSetPct_SF"),)
+
+    @cached_property
+    def sweep(self) -> tuple[Block, ...]:
+        """The fewest reads that give a reading and the set-point; models have no gaps between."""
+        return coalesce((*self.telemetry, *self.controls), LARGEST_HOLE)
 
     def encode_setpoint(
         self, setpoint: Setpoint, reversion_s: float | None = None

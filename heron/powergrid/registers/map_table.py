@@ -47,6 +47,11 @@ class DeviceTable(Protocol):
         """The reads that give the set-point back."""
         ...
 
+    @property
+    def sweep(self) -> tuple[Block, ...]:
+        """The fewest reads that give both."""
+        ...
+
     def decode_reading(self, words: Words) -> dict[str, float | None]:
         """Return the points by name; None where the device gives no value."""
         ...
@@ -124,11 +129,14 @@ class MapTable:
     @cached_property
     def telemetry(self) -> tuple[Block, ...]:
         """The reads that give a whole reading, and what else has high priority."""
-        return self._reads(
+        return self._reads(self._shown())
+
+    def _shown(self) -> list[Register]:
+        return [
             r
             for r in self.registers.values()
             if r.name in READING_POINTS or (r.priority == "high" and r.name not in self._commands)
-        )
+        ]
 
     @cached_property
     def slow_telemetry(self) -> dict[Block, float]:
@@ -185,11 +193,19 @@ class MapTable:
     @cached_property
     def controls(self) -> tuple[Block, ...]:
         """The reads that give the set-point back; none where it cannot be read."""
-        return self._reads(
+        return self._reads(self._held())
+
+    def _held(self) -> list[Register]:
+        return [
             self.registers[name]
             for name in (*SETPOINT_POINTS, "enable")
             if name in self.registers and self.registers[name].access == "RW"
-        )
+        ]
+
+    @cached_property
+    def sweep(self) -> tuple[Block, ...]:
+        """The fewest reads that give a whole reading and the set-point."""
+        return self._reads((*self._shown(), *self._held()))
 
     def encode_setpoint(
         self, setpoint: Setpoint, reversion_s: float | None = None

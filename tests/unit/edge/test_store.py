@@ -9,7 +9,7 @@ from edge.store import StoreAndForward, TelemetryStore
 from heron.errors import ConfigError
 from heron.messaging.bus import InMemoryBus, MemoryHub
 from heron.messaging.topics import TELEMETRY
-from heron.messaging.wire import Point, Telemetry
+from heron.messaging.wire import Point, Status, Telemetry
 
 
 def message(sequence: int) -> Telemetry:
@@ -122,3 +122,34 @@ async def test_a_loss_between_two_messages_is_noticed(store: TelemetryStore) -> 
         await bus.restore()
         await forward.send(message(2))
     assert sequences(store) == [1]
+
+
+async def test_nothing_is_forwarded_before_its_listener_is_back(store: TelemetryStore) -> None:
+    hub = MemoryHub()
+    heard: list[int] = []
+    here = Status(agent="historian", online=True, role="system")
+
+    async def listen(bus: InMemoryBus) -> None:
+        async with bus.subscribe(TELEMETRY) as messages:
+            async for _, got in messages:
+                heard.append(got.sequence)
+
+    async with InMemoryBus(hub) as bus, InMemoryBus(hub, status=here) as historian:
+        ear = asyncio.create_task(listen(historian))
+        await asyncio.sleep(0)
+        now = asyncio.get_running_loop().time
+        forward = StoreAndForward(bus, store, now, doubt_s=2.5, listener="historian")
+        runner = asyncio.create_task(forward.run())
+        await asyncio.sleep(1.0)
+        for k in range(30):
+            if k == 10:
+                historian.lose()
+            if k == 20:
+                await historian.restore()
+            await forward.send(message(k))
+            await asyncio.sleep(1.0)
+        for task in (runner, ear):
+            task.cancel()
+        await asyncio.gather(runner, ear, return_exceptions=True)
+    assert set(heard) == set(range(30))
+    assert len(store) == 0

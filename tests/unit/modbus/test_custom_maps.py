@@ -92,6 +92,7 @@ def test_reads_are_merged_by_table_and_hole(table: MapTable) -> None:
     assert tuple(table.slow_telemetry) == slow
     assert table.scale_factors == (Block(107, 1),)
     assert table.controls == (Block(200, 5),)
+    assert table.sweep == (Block(0, 1, Space.DISCRETE), Block(100, 9), Block(200, 5))
 
 
 def test_a_device_that_cannot_take_it_gets_one_point_a_request() -> None:

@@ -48,6 +48,14 @@ def held(table: DerTable, setpoint: Setpoint, reversion_s: float | None = None) 
     return Words((w.address, w.data) for w in table.encode_setpoint(setpoint, reversion_s))
 
 
+def test_one_sweep_of_two_reads_holds_the_reading_and_the_set_point() -> None:
+    assert len(BATTERY.sweep) == 2
+    asked = {a for b in BATTERY.sweep for a in range(b.address, b.end)}
+    wanted = {a for b in (*BATTERY.telemetry, *BATTERY.controls) for a in range(b.address, b.end)}
+    assert wanted <= asked
+    assert all(block.count <= 125 for block in BATTERY.sweep)
+
+
 def test_a_reading_survives_within_the_stated_resolution() -> None:
     points = BATTERY.decode_reading(shown(BATTERY, READING))
     for name in ("p_mw", "q_mvar", "v_pu", "v_min_pu", "v_max_pu", "soc"):

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from heron.errors import ConfigError
 from training.envs import MultiAgentMicrogrids, make_env
 from training.evaluation.comparison import Comparison
 from training.evaluation.episodes import run_day
@@ -28,6 +29,12 @@ def test_optimum_costs_less_than_nothing_and_the_rule_and_keeps_above_its_bound(
     assert score["optimum"] == 1.0
     assert score["rule"] < 1.0
     assert bound < best.objective_usd
+
+
+def test_plan_that_does_not_fit_the_control_step_is_refused(env: MultiAgentMicrogrids) -> None:
+    for step_s in (600.0, 1000.0, 0.0, 4500.0):
+        with pytest.raises(ConfigError, match="multiple of 900 s"):
+            run_optimum(env, DAY, step_s)
 
 
 def test_no_score_without_an_optimum(env: MultiAgentMicrogrids) -> None:
