@@ -129,9 +129,7 @@ class _Edge:
             send = None
             if self._store is not None:
                 store = stack.enter_context(TelemetryStore(self._store, self._store_bytes))
-                forward = StoreAndForward(
-                    bus, store, self._time.now, listener=self._store_listener
-                )
+                forward = StoreAndForward(bus, store, self._time.now, listener=self._store_listener)
                 send = forward.send
                 beside.append(forward.run)
             runtime = EdgeRuntime(self._settings, bus, self._time, self._parts, send)
