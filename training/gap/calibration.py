@@ -156,6 +156,9 @@ def rate_of(recording: Recording) -> float:
 def fit(recording: Recording, step_s: float) -> Timing:
     """Return the timing that the recording shows, in plant seconds.
 
+    A timing has one jitter for intervals and delays alike. It is that of the decision
+    intervals, because when a policy decides matters more than how its delays scatter.
+
     In lock-step the plant stands still while messages travel: nothing is late.
     """
     rate = rate_of(recording)
@@ -167,20 +170,15 @@ def fit(recording: Recording, step_s: float) -> Timing:
     responses = np.array(recording.responses_s)
     # A plant that moves in steps shows a reading that is half a step old on average.
     plant_step_s = float(np.median(np.diff([plant for _, plant in recording.clocks])))
-    scatter = float(responses.std() / responses.mean()) if responses.size > 1 else 0.0
+    scatter = float(intervals.std() / intervals.mean()) if intervals.size > 1 else 0.0
     return Timing(
         "recorded",
         obs_delay_s=float(np.mean(ages)) * rate + plant_step_s / 2.0,
         act_delay_s=float(responses.mean()) * rate,
-        jitter_ratio=0.0 if scatter < 0.01 else min(1.0, scatter) * _DELAY_SHARE,
+        jitter_ratio=min(1.0, scatter),
         tick_ratio=interval_s / step_s,
         device_tick_s=plant_step_s,
     )
-
-
-_DELAY_SHARE = 0.1
-"""Jitter of the timing scatters the decision interval, too, which hardly scatters in practice;
-so only this share of the responses' scatter is taken over."""
 
 
 def _age(telemetry: dict[str, list[float]], at_s: float) -> float:
