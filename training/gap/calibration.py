@@ -57,7 +57,8 @@ class Prediction:
     Attributes:
         timing: Fitted, in plant seconds.
         rate: Plant seconds a wall second; 0 in lock-step, where the plant waits.
-        first_time_s: Plant time from which returns are compared: the first effect of a command.
+        first_time_s: Plant time from which returns are compared: the measurement that led to
+            the first effect of a command.
         steps: Control steps that are compared.
         recorded_return: Sum of the rewards of the deployed run.
         predicted_return: Of the event-driven run under the fitted timing.
@@ -204,7 +205,10 @@ def predict(path: Path, setup_name: str, policy: str | None, seed: int = 0) -> P
     step_s = setup.config.step_s
     rate = rate_of(recording)
     timing = fit(recording, step_s)
-    first_s = _first_time_s(recording, rate)
+    # The simulated run measures first and acts later, so it begins that much earlier; the
+    # recorded devices were at rest then, too.
+    delay_s = timing.obs_delay_s + timing.act_delay_s
+    first_s = max(recording.clocks[0][1], _first_time_s(recording, rate) - delay_s)
     steps = int((recording.accounts[-1][0] - first_s) // step_s)
     if steps < 1:
         expected = "at least one whole control step of closed loop"
