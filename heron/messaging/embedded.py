@@ -31,8 +31,8 @@ id = 0
 id = 0
 max_connections = 1000
 max_outgoing_packet_count = 500
-max_segment_size = 262144
-max_segment_count = 4
+max_segment_size = {segment_bytes}
+max_segment_count = {segments}
 [v4.1]
 name = "v4"
 listen = "{listen}"
@@ -43,8 +43,15 @@ max_payload_size = 1048576
 max_inflight_count = 1000
 dynamic_filters = true
 """
-"""Of the broker. It keeps a log per topic filter, and by default up to gigabytes of it: here it is
-1 MB, which is what a slow subscriber may lag behind."""
+"""Of the broker. It keeps a log per topic filter, and by default up to gigabytes of it. A message
+in a log keeps alive the buffer that it was read into, so the memory is a multiple of what the log
+counts (measured: 2 to 16 times), and grows until every filter's log is full."""
+_SEGMENTS = 4
+LOG_BYTES = 65_536
+"""Of payload that a log holds unless told otherwise: beside what the sockets hold, this is how far
+a slow subscriber may lag before it loses messages. The broker then levels off after some thousand
+messages a filter."""
+_SMALLEST_LOG_BYTES = 4 * 1024
 _ATTEMPTS = 3
 _POLL_S = 0.01
 _READY = b"ready\n"
@@ -62,11 +69,21 @@ class EmbeddedBroker:
 
     Args:
         port: TCP port; None takes a free one.
+        log_bytes: Payload that it keeps for each topic filter, at least 4096: how far a slow
+            subscriber may lag. Its memory levels off at some multiple of that for each filter.
         ready_s: Wall seconds that it may take to answer.
+
+    Raises:
+        ValueError: ``log_bytes`` is too small for the broker.
     """
 
-    def __init__(self, port: int | None = None, *, ready_s: float = 10.0) -> None:
+    def __init__(
+        self, port: int | None = None, *, log_bytes: int = LOG_BYTES, ready_s: float = 10.0
+    ) -> None:
+        if log_bytes < _SMALLEST_LOG_BYTES:
+            raise ValueError(f"log_bytes is {log_bytes}, must be at least {_SMALLEST_LOG_BYTES}")
         self._wanted_port = port
+        self._log_bytes = log_bytes
         self._ready_s = ready_s
         self._process: asyncio.subprocess.Process | None = None
         self.port = 0 if port is None else port
@@ -130,6 +147,8 @@ class EmbeddedBroker:
             "heron.messaging.embedded",
             "--port",
             str(self.port),
+            "--log-bytes",
+            str(self._log_bytes),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             start_new_session=True,
@@ -205,7 +224,7 @@ def _set_no_delay(port: int) -> bool:
     return False
 
 
-def _serve(port: int) -> None:
+def _serve(port: int, log_bytes: int) -> None:
     from iotcore import IotCoreBroker
 
     logging.basicConfig(level=logging.WARNING)
@@ -215,7 +234,13 @@ def _serve(port: int) -> None:
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     threading.Thread(target=_prepare_listener, args=(port,), daemon=True).start()
     with tempfile.NamedTemporaryFile("w", suffix=".toml", encoding="utf-8") as config:
-        config.write(_CONFIG.format(listen=f"{LOOPBACK}:{port}"))
+        config.write(
+            _CONFIG.format(
+                listen=f"{LOOPBACK}:{port}",
+                segment_bytes=log_bytes // _SEGMENTS,
+                segments=_SEGMENTS,
+            )
+        )
         config.flush()
         broker = IotCoreBroker(config_path=config.name)
     broker.run_forever()
@@ -224,4 +249,6 @@ def _serve(port: int) -> None:
 if __name__ == "__main__":
     _parser = argparse.ArgumentParser(description="Embedded MQTT broker, on loopback.")
     _parser.add_argument("--port", type=int, required=True)
-    _serve(_parser.parse_args().port)
+    _parser.add_argument("--log-bytes", type=int, default=LOG_BYTES)
+    _arguments = _parser.parse_args()
+    _serve(_arguments.port, _arguments.log_bytes)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import aiomqtt
 import pytest
 
 from heron.cli.processes import Child, ChildFailed, memory_mb
@@ -90,6 +91,40 @@ async def test_a_taken_port_is_said_in_one_line() -> None:
             pass
     async with EmbeddedBroker(first.port):
         pass
+
+
+async def test_the_memory_of_the_broker_levels_off() -> None:
+    batch, size = 500, 300
+    async with (
+        EmbeddedBroker() as broker,
+        aiomqtt.Client("127.0.0.1", broker.port) as subscriber,
+        aiomqtt.Client("127.0.0.1", broker.port) as publisher,
+    ):
+        for filter_ in ("one/+", "two/+", "three/+", "four/+"):
+            await subscriber.subscribe(filter_, qos=1)
+        arrived = aiter(subscriber.messages)
+
+        async def send_batch() -> None:
+            for number in range(batch):
+                topic = ("one", "two", "three", "four")[number % 4]
+                await publisher.publish(f"{topic}/agent", bytes(size), qos=1)
+                await anext(arrived)
+
+        # the logs are full when each has had its 64 KB: four batches
+        before = memory_mb(broker.pid) or 0.0
+        for _ in range(4):
+            await send_batch()
+        full = memory_mb(broker.pid) or 0.0
+        for _ in range(4):
+            await send_batch()
+        after = memory_mb(broker.pid) or 0.0
+    assert before < full
+    assert after - full < 0.25 * (full - before)
+
+
+def test_a_log_that_the_broker_would_refuse_is_refused_at_once() -> None:
+    with pytest.raises(ValueError, match="log_bytes is 1000, must be at least 4096"):
+        EmbeddedBroker(log_bytes=1000)
 
 
 async def test_a_broker_that_is_not_there_is_said_in_one_line() -> None:
