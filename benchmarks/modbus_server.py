@@ -26,6 +26,8 @@ from typing import Any, cast
 
 import numpy as np
 
+from benchmarks._fleet import undisturbed
+
 REGISTERS = 100
 UNITS_A_PORT = 200
 READ = struct.Struct(">HHHBBHH")
@@ -204,16 +206,20 @@ def main() -> None:
     parser.add_argument("--devices", type=int, default=1000)
     parser.add_argument("--seconds", type=float, default=4.0)
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--only", choices=SERVERS, help="one server")
+    parser.add_argument("--undisturbed", action="store_true", help="ask for the real-time class")
     arguments = parser.parse_args()
+    alone = arguments.undisturbed and undisturbed()
     rows = [
         measure(name, loop, arguments.devices, arguments.seconds)
-        for name in SERVERS
+        for name in ([arguments.only] if arguments.only else SERVERS)
         for loop in ("asyncio", "uvloop")
     ]
     machine = {
         "python": platform.python_version(),
         "cores": os.cpu_count(),
         "load": round(os.getloadavg()[0], 1),
+        "undisturbed": alone,
         "pymodbus": version("pymodbus"),
         "uvloop": version("uvloop"),
     }

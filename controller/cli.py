@@ -9,13 +9,16 @@ import logging
 import signal
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from controller.cycle import ANSWER_S
 from controller.minds import PolicyMind, build_minds
-from controller.runtime import ControllerRuntime, birth
+from controller.runtime import PROCESS, ControllerRuntime, birth
+from heron.errors import ConfigError, ConfigProblem
 from heron.messaging.address import BrokerAddress
 from heron.messaging.mqtt import MqttBus
+from heron.powergrid.agents import Scheme, scheme_of
 from heron.powergrid.setups import Setup, read_setup
 
 logger = logging.getLogger(__name__)
@@ -33,21 +36,80 @@ def run(argv: Sequence[str]) -> int:
     )
     setup = read_setup(options.setup)
     address = BrokerAddress.parse(options.broker)
-    minds = build_minds(setup, options.policy)
-    runtime = asyncio.run(_run(options, setup, address, minds))
+    part = _part_of(setup, options.agents)
+    scheme = scheme_of(options.protocol)
+    everyone = build_minds(
+        setup,
+        options.policy,
+        scheme,
+        candidates=options.candidate,
+        key=options.policy_key,
+    )
+    minds = [mind for mind in everyone if mind.agent_id in part.agents]
+    runtime = asyncio.run(_run(options, setup, address, _Site(scheme, minds, part)))
     if options.json:
         print(json.dumps(asdict(runtime.tally)))
     return 0
 
 
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What of the site runs in this process.
+
+    Attributes:
+        process: Its name in status messages.
+    """
+
+    agents: tuple[str, ...]
+    system: bool
+    process: str
+
+
+def _part_of(setup: Setup, agents: str | None) -> _Part:
+    """Return what ``--agents`` asks for.
+
+    Raises:
+        ConfigError: A name is not of this setup.
+    """
+    dso, coordinators = setup.config.dso_config.name, setup.config.microgrid_ids
+    if agents is None:
+        return _Part(coordinators, True, PROCESS)
+    names = [name.strip() for name in agents.split(",")]
+    known = (dso, *coordinators)
+    problems = [
+        ConfigProblem("--agents", name, f"some of {', '.join(known)}")
+        for name in names
+        if name not in known
+    ]
+    if problems:
+        raise ConfigError(problems)
+    mine = tuple(name for name in coordinators if name in names)
+    return _Part(mine, dso in names, "-".join((PROCESS, *names)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Site:
+    """What is to be run."""
+
+    scheme: Scheme
+    minds: Sequence[PolicyMind]
+    part: _Part
+
+
 async def _run(
-    options: argparse.Namespace,
-    setup: Setup,
-    address: BrokerAddress,
-    minds: Sequence[PolicyMind],
+    options: argparse.Namespace, setup: Setup, address: BrokerAddress, site: _Site
 ) -> ControllerRuntime:
-    async with MqttBus(address, site=options.site, status=birth()) as bus:
-        runtime = ControllerRuntime(setup, minds, bus, interval_s=options.interval)
+    status = birth(process=site.part.process)
+    async with MqttBus(address, site=options.site, status=status) as bus:
+        runtime = ControllerRuntime(
+            setup,
+            site.minds,
+            bus,
+            interval_s=options.interval,
+            scheme=site.scheme,
+            system=site.part.system,
+            answer_s=options.answer_wait,
+        )
         running = asyncio.ensure_future(_observed(runtime, setup, bus, options))
         told_to_end = False
 
@@ -122,6 +184,39 @@ def _parser() -> argparse.ArgumentParser:
         metavar="[AGENT=]SOURCE",
         help="none, rule, a folder with AGENT.onnx files, or a file; may be repeated "
         "(default: the policies that ship with the setup, else rule)",
+    )
+    add(
+        "--candidate",
+        action="append",
+        default=[],
+        metavar="AGENT=FILE|DIR",
+        help="a policy that decides in the shadow of a coordinator's file, until `heron policy "
+        "promote`; may be repeated",
+    )
+    add(
+        "--policy-key",
+        metavar="HEX",
+        help="public key (64 hex characters) that must have signed every policy file",
+    )
+    add(
+        "--protocol",
+        default="setpoint",
+        metavar="P",
+        help="how the site coordinates: setpoint (default), price, p2p, consensus, system, or one "
+        "of yours as module:NAME or FILE.py:NAME",
+    )
+    add(
+        "--agents",
+        metavar="NAMES",
+        help="run only these of the site's coordinators and its DSO, e.g. DSO or MG1,MG2",
+    )
+    add(
+        "--answer-wait",
+        type=_positive,
+        default=ANSWER_S,
+        metavar="S",
+        help="wall seconds that a coordinator waits for the DSO's answer before it serves itself "
+        "(default %(default)g)",
     )
     add(
         "--interval",

@@ -207,7 +207,7 @@ def _meter_reading(telemetry: Telemetry) -> MeterReading:
 
 def _device_reading(telemetry: Telemetry) -> DeviceReading:
     meter = _meter_reading(telemetry)
-    connected = _value(telemetry, "connected")
+    connected, tap = _value(telemetry, "connected"), _value(telemetry, "tap")
     return DeviceReading(
         p_mw=meter.p_mw,
         q_mvar=meter.q_mvar,
@@ -217,6 +217,8 @@ def _device_reading(telemetry: Telemetry) -> DeviceReading:
         soc=_value(telemetry, "soc"),
         available_mw=_value(telemetry, "available_mw"),
         connected=connected is None or connected != 0.0,
+        tap=None if tap is None else round(tap),
+        loading_pct=_value(telemetry, "loading_pct"),
     )
 
 

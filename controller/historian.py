@@ -1,8 +1,8 @@
 """Keeps what was said: measurements as rows, everything that changes something as events.
 
 One SQLite file, written in batches by one thread, so that a slow disk never holds a cycle up.
-Telemetry goes to ``samples``, one row a point; commands' results, decisions, mode requests,
-alarms, accounts and statuses go to ``events`` as JSON.
+Telemetry goes to ``samples``, one row a point; commands' results, decisions, what operators
+asked for, policies' reports, markets, alarms, accounts and statuses go to ``events`` as JSON.
 """
 
 from __future__ import annotations
@@ -19,10 +19,35 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from heron.errors import ConfigError, ConfigProblem
-from heron.messaging.topics import ACCOUNT, ALARM, DECISION, MODE, RESULT, STATUS
+from heron.messaging.topics import (
+    ACCOUNT,
+    ALARM,
+    DECISION,
+    LIMITS,
+    MARKET,
+    MODE,
+    POLICY,
+    POLICY_REPORT,
+    RESULT,
+    STATUS,
+)
 from heron.messaging.wire import Message, Telemetry
 
-EVENTS = frozenset(t.name for t in (RESULT, DECISION, MODE, ALARM, ACCOUNT, STATUS))
+EVENTS = frozenset(
+    topic.name
+    for topic in (
+        RESULT,
+        DECISION,
+        MODE,
+        LIMITS,
+        POLICY,
+        POLICY_REPORT,
+        MARKET,
+        ALARM,
+        ACCOUNT,
+        STATUS,
+    )
+)
 FLUSH_EVERY_S = 1.0
 PRUNE_EVERY = 600
 """Flushes between two removals of what is too old."""

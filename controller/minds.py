@@ -9,30 +9,33 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from controller.allocation import Decided
-from heron.errors import ConfigError, ConfigProblem, PolicyError
+from controller.market import features_of
+from heron.errors import ConfigError, ConfigProblem, ManifestMismatch, PolicyError
+from heron.messaging import MessageType
+from heron.messaging.wire import Coordinated, PolicyReport, PolicyRequest
 from heron.policy import OnnxPolicy, PolicyCodec, codec_of
-from heron.policy.baselines import IdlePolicy, RulePolicy
-from heron.powergrid.agents import MicrogridView, PowerGridAgent, build_agents
-from heron.powergrid.device_configs import GeneratorConfig
+from heron.policy.baselines import IdlePolicy
+from heron.powergrid.agents import (
+    MarketGridAgent,
+    MicrogridView,
+    PowerGridAgent,
+    Scheme,
+    scheme_of,
+)
+from heron.powergrid.agents.schemes import ALIASES, SCHEMES
+from heron.powergrid.baselines import BASELINES, SHIELD, ActingPolicy, Baselines, is_baseline
+from heron.powergrid.policy_requests import obey
+from heron.powergrid.policy_slot import PolicySlot
 from heron.powergrid.setups import Setup
 
-NONE, RULE = "none", "rule"
+RULE = "rule"
 POLICIES_FOLDER = "policies"
 """Folder of a setup that holds the policies that ship with it, one ``AGENT.onnx`` each."""
-
-
-class ActingPolicy(Protocol):
-    """Anything that decides for one coordinator."""
-
-    def act(self, obs: npt.ArrayLike) -> npt.NDArray[np.float32]:
-        """Return the normalised action for a scaled observation."""
-        ...
 
 
 class PolicyMind:
@@ -45,6 +48,7 @@ class PolicyMind:
         self._policy = policy
         self._codec = codec
         self._name = name
+        self._action: npt.NDArray[np.float32] = np.zeros(codec.act_dim, dtype=np.float32)
 
     @property
     def agent_id(self) -> str:
@@ -64,51 +68,159 @@ class PolicyMind:
     @property
     def policy_name(self) -> str:
         """Name of the baseline, or the policy's file and the start of its codec's hash."""
+        if isinstance(self._policy, PolicySlot):
+            manifest = self._policy.active.manifest
+            return f"{manifest.name} {manifest.version}"
         return self._name
 
-    def decide(self, view: MicrogridView) -> Decided:
-        """Decide.
+    def answer(self, request: PolicyRequest) -> PolicyReport:
+        """Do what was asked of the policy, if it may be, and say how it does."""
+        return obey(self.agent_id, self._policy, request)
+
+    @property
+    def negotiates(self) -> bool:
+        """Whether it shows the operator something and waits for the answer before it acts."""
+        return isinstance(self._agent, MarketGridAgent) and self._agent.negotiates
+
+    def consider(self, view: MicrogridView) -> None:
+        """Take in a view and let the policy act on it; nothing is dispatched yet.
 
         Raises:
             PolicyError: The observation or the answer is not finite.
         """
-        self._agent.update_from(view)
-        action = self._policy.act(self._codec.encode(self._agent))
-        self._agent.apply_action(action)
-        proposals = self._agent.proposals
+        agent = self._agent
+        agent.update_from(view)
+        self._action = self._policy.act(self._codec.encode(agent))
+        if isinstance(agent, MarketGridAgent):
+            agent.bring(self._action)
+
+    def shows(self) -> dict[str, dict[str, float]]:
+        """Return what the operator may see of it, by feature and field."""
+        return features_of(self._agent)
+
+    def settle(self, letter: Coordinated | None = None) -> Decided:
+        """Dispatch on what was considered last.
+
+        Args:
+            letter: The operator's answer, where it negotiates; without one it serves itself.
+
+        Raises:
+            PolicyError: What came out cannot be sent.
+        """
+        agent = self._agent
+        try:
+            if letter is not None:
+                self._obey(letter)
+            elif isinstance(agent, MarketGridAgent) and agent.negotiates:
+                agent.serve_itself()
+            else:
+                agent.apply_action(agent.from_normalised(self._action))
+        except ValueError as error:
+            raise PolicyError(str(error)) from error
+        proposals = agent.proposals
         for device_id, setpoint in proposals.items():
             if not np.isfinite([setpoint.p_mw, setpoint.q_mvar]).all():
                 raise PolicyError(f"{device_id}: the proposed set-point is {setpoint}")
-        return Decided(tuple(float(x) for x in action), proposals)
+        note = getattr(self._policy, "note", "")
+        return Decided(tuple(float(x) for x in self._action), proposals, note)
+
+    def _obey(self, letter: Coordinated) -> None:
+        operator = self._agent.upstream_id or ""
+        if letter.action is None:
+            self._agent.on_message(MessageType.SIGNAL, operator, letter.signal)
+            return
+        self._agent.receive_signal(letter.signal)
+        self._agent.on_message(MessageType.ACTION, operator, letter.action)
+
+    def decide(self, view: MicrogridView) -> Decided:
+        """Consider, and dispatch without the operator.
+
+        Raises:
+            PolicyError: The observation or the answer is not finite.
+        """
+        self.consider(view)
+        return self.settle()
 
 
-def build_minds(setup: Setup, policies: Sequence[str] = ()) -> list[PolicyMind]:
+def build_minds(
+    setup: Setup,
+    policies: Sequence[str] = (),
+    scheme: Scheme | None = None,
+    *,
+    candidates: Sequence[str] = (),
+    key: str | None = None,
+) -> list[PolicyMind]:
     """Build the coordinators of a setup with their policies; see `policy_sources`.
+
+    Args:
+        setup: The site.
+        policies: Where each comes from.
+        scheme: How they coordinate; by set-points if not given. Where they do not command
+            set-points, ``none`` and ``rule`` are the action of 0: in a market the honest one.
+        candidates: Each ``AGENT=FILE``, or a folder with some ``AGENT.onnx``: policies that
+            decide in the shadow of a file, until an operator promotes them.
+        key: Public key that must have signed every policy file; None asks for none.
 
     Raises:
         ConfigError: A coordinator has no policy, or a name is not of this setup.
         ManifestMismatch: A policy was made for another codec; the message says which field.
         PolicyError: A policy cannot be loaded.
     """
-    coordinators: Mapping[str, PowerGridAgent] = build_agents(setup).microgrids
+    scheme = scheme or scheme_of("setpoint")
+    coordinators: Mapping[str, PowerGridAgent] = scheme.build(setup).microgrids
+    if not scheme.commands_devices:
+        # The policies that ship command set-points.
+        policies = policies or [RULE]
     sources = policy_sources(setup, policies, tuple(coordinators))
     minds = []
+    codecs = {agent_id: codec_of(agent) for agent_id, agent in coordinators.items()}
+    makers = Baselines(setup, codecs)
+    shadows = candidate_files(candidates, sources)
     for agent_id, agent in coordinators.items():
-        codec = codec_of(agent)
-        policy, name = _load(sources[agent_id], codec, setup)
+        codec = codecs[agent_id]
+        source = sources[agent_id]
+        if scheme.commands_devices or isinstance(source, Path):
+            policy, name = _load(source, agent_id, makers, setup, key)
+            _require_protocol(policy, name, scheme)
+        elif source in ("none", RULE):
+            policy, name = IdlePolicy(codec), source
+        else:
+            expected = "none, rule or a file: the other baselines command set-points"
+            raise ConfigError([ConfigProblem(f"policy of {agent_id}", source, expected)])
+        if agent_id in shadows and isinstance(source, Path):
+            shadow = shadows[agent_id]
+            policy = PolicySlot(codec, source, shadow, key, setup=setup.config.name)
+            _require_protocol(OnnxPolicy.load(shadow, codec, key), shadow.name, scheme)
         minds.append(PolicyMind(agent, policy, codec, name))
     return minds
+
+
+def _require_protocol(policy: ActingPolicy, name: str, scheme: Scheme) -> None:
+    """Refuse a policy that was trained under another of the protocols that ship.
+
+    Raises:
+        ManifestMismatch: It was; its numbers would mean something else.
+    """
+    if not isinstance(policy, OnnxPolicy):
+        return
+    given = str(policy.manifest.training.get("protocol", "setpoint"))
+    trained = SCHEMES.get(ALIASES.get(given, given))
+    if trained is not None and trained is not scheme:
+        raise ManifestMismatch(
+            f"{name}: trained under the protocol {trained.name!r}, not {scheme.name!r}"
+        )
 
 
 def policy_sources(
     setup: Setup, policies: Sequence[str], agents: Sequence[str]
 ) -> dict[str, str | Path]:
-    """Return the source of each coordinator's policy: ``none``, ``rule`` or a file.
+    """Return the source of each coordinator's policy: a baseline's name, or a file.
 
     Args:
         setup: Its folder may hold policies; they are taken when none are given.
-        policies: Each ``SOURCE`` for all, or ``AGENT=SOURCE`` for one. A source is ``none``,
-            ``rule``, a folder with one ``AGENT.onnx`` each, or a file.
+        policies: Each ``SOURCE`` for all, or ``AGENT=SOURCE`` for one. A source is one of
+            `heron.powergrid.baselines.BASELINES`, a folder with one ``AGENT.onnx`` each, or a
+            file; ``shield:`` before it puts it behind the voltage shield.
         agents: The coordinators.
 
     Raises:
@@ -123,7 +235,7 @@ def policy_sources(
         elif agent not in agents:
             problems.append(ConfigProblem("policy", text, f"AGENT is one of {', '.join(agents)}"))
             continue
-        if not agent and Path(source).is_file() and len(agents) > 1:
+        if not agent and Path(source.removeprefix(SHIELD)).is_file() and len(agents) > 1:
             expected = f"one file is for one agent: give a folder, or AGENT={source}"
             problems.append(ConfigProblem("policy", text, expected))
             continue
@@ -142,33 +254,72 @@ def policy_sources(
     return found
 
 
+def candidate_files(
+    candidates: Sequence[str], sources: Mapping[str, str | Path]
+) -> dict[str, Path]:
+    """Return the candidate's file of each coordinator that has one.
+
+    Args:
+        candidates: Each ``AGENT=FILE``, or a folder with some ``AGENT.onnx``.
+        sources: What decides at each coordinator.
+
+    Raises:
+        ConfigError: With every mistake found.
+    """
+    problems: list[ConfigProblem] = []
+    found: dict[str, Path] = {}
+    for text in candidates:
+        agent, equals, source = text.partition("=")
+        if equals:
+            given = {agent: Path(source)}
+        else:
+            given = {a: p for a in sources if (p := Path(text) / f"{a}.onnx").is_file()}
+        if not given:
+            expected = f"AGENT=FILE, or a folder with one of {', '.join(sources)} as AGENT.onnx"
+            problems.append(ConfigProblem("candidate", text, expected))
+        for name, path in given.items():
+            if name not in sources:
+                expected = f"AGENT is one of {', '.join(sources)}"
+                problems.append(ConfigProblem("candidate", text, expected))
+            elif not path.is_file():
+                problems.append(ConfigProblem(f"candidate of {name}", str(path), "a file"))
+            elif not isinstance(sources[name], Path):
+                expected = f"a policy file that decides; {name} has {sources[name]}"
+                problems.append(ConfigProblem(f"candidate of {name}", str(path), expected))
+            else:
+                found[name] = path
+    if problems:
+        raise ConfigError(problems)
+    return found
+
+
 def _default_source(setup: Setup) -> str:
     folder = None if setup.path is None else setup.path.parent / POLICIES_FOLDER
     return RULE if folder is None or not folder.is_dir() else str(folder)
 
 
 def _source_for(agent: str, source: str) -> str | Path:
-    if source in (NONE, RULE):
+    """Return a baseline's name, or a file; a shielded file keeps its prefix."""
+    if is_baseline(source):
         return source
-    path = Path(source)
+    path = Path(source.removeprefix(SHIELD))
     if path.is_dir():
         path = path / f"{agent}.onnx"
     if not path.is_file():
-        expected = f"no such file: expected none, rule, a folder with {agent}.onnx, or a file"
+        known = ", ".join(BASELINES)
+        expected = f"no such file: expected a folder with {agent}.onnx, a file, or one of {known}"
         raise ConfigError([ConfigProblem(f"policy of {agent}", str(path), expected)])
-    return path
+    return f"{SHIELD}{path}" if source.startswith(SHIELD) else path
 
 
-def _load(source: str | Path, codec: PolicyCodec, setup: Setup) -> tuple[ActingPolicy, str]:
+def _load(
+    source: str | Path, agent: str, makers: Baselines, setup: Setup, key: str | None
+) -> tuple[ActingPolicy, str]:
+    if isinstance(source, str) and is_baseline(source):
+        return makers.policy(source, agent), source
+    path = Path(str(source).removeprefix(SHIELD))
+    policy = OnnxPolicy.load(path, makers.codecs[agent], key, setup.config.name)
+    name = f"{path.name}:{policy.manifest.codec_hash[:8]}"
     if isinstance(source, Path):
-        policy = OnnxPolicy.load(source, codec, setup=setup.config.name)
-        return policy, f"{source.name}:{policy.manifest.codec_hash[:8]}"
-    if source == NONE:
-        return IdlePolicy(codec), NONE
-    curves: dict[str, tuple[float, float]] = {}
-    for device_id in setup.config.device_ids:
-        device = setup.config.device(device_id).device_state_config
-        if isinstance(device, GeneratorConfig):
-            a, b, _ = device.cost_curve_coefs
-            curves[device_id] = (a, b)
-    return RulePolicy(codec, curves), RULE
+        return policy, name
+    return makers.shielded(policy, agent), f"{SHIELD}{name}"

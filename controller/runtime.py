@@ -1,7 +1,8 @@
 """The controller's process: the DSO and the microgrids' coordinators on one bus.
 
-One task group holds everything: two tasks that fill the fleet, the DSO's beat, and one task a
-coordinator. Whatever ends one of them ends them all.
+One task group holds everything: two tasks that fill the fleet, the DSO's beat and desk, what
+operators ask for, and one task a coordinator. Whatever ends one of them ends them all. A process
+may run the DSO alone, or some coordinators without it.
 """
 
 from __future__ import annotations
@@ -14,12 +15,34 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Literal
 
-from controller.allocation import Decided, Held, Outcome
-from controller.cycle import CoordinatorCycle, Mind, SystemCycle
+from controller.allocation import Decided, Held, Mind, Outcome
+from controller.cycle import ANSWER_S, CoordinatorCycle
 from controller.fleet import Fleet
+from controller.market import OperatorDesk
+from controller.requests import ModeRequests, take_limits, take_policies
+from controller.system import StandIn, SystemCycle
 from heron.messaging.bus import Bus, Subscription
-from heron.messaging.topics import CLOCK, SIGNAL, STATUS, TELEMETRY
-from heron.messaging.wire import PlantClock, Status, SystemSignal, Telemetry
+from heron.messaging.topics import (
+    CLOCK,
+    COORDINATED,
+    LIMITS,
+    MODE,
+    POLICY,
+    REPORT,
+    SIGNAL,
+    STATUS,
+    TELEMETRY,
+)
+from heron.messaging.wire import (
+    AgentReport,
+    Coordinated,
+    ModeName,
+    PlantClock,
+    Status,
+    SystemSignal,
+    Telemetry,
+)
+from heron.powergrid.agents import Scheme
 from heron.powergrid.setups import Setup
 
 logger = logging.getLogger(__name__)
@@ -28,9 +51,9 @@ PROCESS = "controller"
 """Agent name of the process in status messages, birth and will."""
 
 
-def birth(*, online: bool = True, detail: str = "") -> Status:
+def birth(*, online: bool = True, detail: str = "", process: str = PROCESS) -> Status:
     """Return the process's own status."""
-    return status_of(PROCESS, "system", online=online, detail=detail)
+    return status_of(process, "system", online=online, detail=detail)
 
 
 def status_of(
@@ -39,6 +62,7 @@ def status_of(
     *,
     online: bool = True,
     detail: str = "",
+    mode: ModeName | None = None,
 ) -> Status:
     """Return a status of this version, now."""
     from heron import __version__
@@ -47,6 +71,7 @@ def status_of(
         agent=agent,
         online=online,
         role=role,
+        mode=mode,
         version=__version__,
         detail=detail,
         sent_s=time.time(),
@@ -77,11 +102,13 @@ class Beat:
     Attributes:
         due: Set when there is something to do.
         held: Whether it could not decide on this signal yet.
+        silent: Why the signal is not the DSO's own; empty when it is.
     """
 
     def __init__(self) -> None:
         self.due = asyncio.Event()
         self.held = False
+        self.silent = ""
         self._signal: SystemSignal | None = None
 
     @property
@@ -89,18 +116,19 @@ class Beat:
         """Step of the newest signal; -1 without one, or without a common clock."""
         return -1 if self._signal is None else self._signal.step
 
-    def take(self, signal: SystemSignal) -> None:
+    def take(self, signal: SystemSignal, silent: str = "") -> None:
         """Take a signal; the one before is forgotten."""
-        self._signal = signal
+        self._signal, self.silent = signal, silent
         self.held = False
         self.due.set()
 
     async def next(self) -> SystemSignal:
         """Wait until there is something to do."""
-        while self._signal is None or not self.due.is_set():
+        while True:
             await self.due.wait()
-        self.due.clear()
-        return self._signal
+            self.due.clear()
+            if self._signal is not None:
+                return self._signal
 
 
 class ControllerRuntime:
@@ -108,9 +136,13 @@ class ControllerRuntime:
 
     Args:
         setup: Gives prices, names and the control interval.
-        minds: One a microgrid.
+        minds: One a coordinator that runs here.
         bus: Connected; with `birth` as its status.
         interval_s: Plant seconds between two decisions; None for the setup's ``step_s``.
+        scheme: How the site coordinates; by set-points if not given.
+        system: Whether the DSO runs here.
+        answer_s: Wall seconds that a coordinator waits for the DSO's answer; the DSO waits half
+            of them for the coordinators' reports.
     """
 
     def __init__(
@@ -121,6 +153,9 @@ class ControllerRuntime:
         *,
         fleet: Fleet | None = None,
         interval_s: float | None = None,
+        scheme: Scheme | None = None,
+        system: bool = True,
+        answer_s: float = ANSWER_S,
     ) -> None:
         self.fleet = fleet or Fleet()
         self.tally = Tally()
@@ -128,12 +163,24 @@ class ControllerRuntime:
         self._interval_s = setup.config.step_s if interval_s is None else interval_s
         self._dso = setup.config.dso_config.name
         self._minds = tuple(minds)
-        self._system = SystemCycle(setup, bus, tuple(m.agent_id for m in minds), self._interval_s)
+        self._desk: OperatorDesk | None = None
+        self._system: SystemCycle | None = None
+        if system:
+            if scheme is not None and scheme.negotiates:
+                agents = scheme.build(setup)
+                self._desk = OperatorDesk(agents, bus, self.fleet, scheme.name, answer_s / 2.0)
+            everyone = setup.config.microgrid_ids
+            self._system = SystemCycle(setup, bus, everyone, self._interval_s, self._desk)
+        self._stand_in = StandIn(self._interval_s)
         self._cycles = {
-            mind.agent_id: CoordinatorCycle(mind, self.fleet, bus, interval_s=self._interval_s)
+            mind.agent_id: CoordinatorCycle(
+                mind, self.fleet, bus, interval_s=self._interval_s, answer_s=answer_s
+            )
             for mind in minds
         }
         self._beats = {agent: Beat() for agent in self._cycles}
+        modes = {agent: cycle.modes for agent, cycle in self._cycles.items()}
+        self._requests = ModeRequests(minds, modes, bus, self._mode_was_asked_for)
         self._coordinator_of = {
             agent: mind.agent_id for mind in minds for agent in (mind.agent_id, *mind.device_ids)
         }
@@ -153,16 +200,26 @@ class ControllerRuntime:
             statuses = await enter(self._bus.subscribe(STATUS))
             telemetry = await enter(self._bus.subscribe(TELEMETRY))
             clock = await enter(self._bus.subscribe(CLOCK, capacity=1))
-            signals = await enter(self._bus.subscribe(SIGNAL))
+            jobs = [
+                self._note(statuses),
+                self._hear(telemetry),
+                self._take(await enter(self._bus.subscribe(SIGNAL))),
+                self._requests.take_modes(await enter(self._bus.subscribe(MODE))),
+                take_policies(await enter(self._bus.subscribe(POLICY)), self._minds, self._bus),
+                *(self._coordinate(agent) for agent in self._cycles),
+            ]
+            if self._system is not None:
+                limits = await enter(self._bus.subscribe(LIMITS))
+                jobs.append(take_limits(limits, self._system))
+            if self._desk is not None:
+                reports = await enter(self._bus.subscribe(REPORT))
+                jobs += [self._desk.run(), self._take_reports(reports, self._desk)]
+            if any(mind.negotiates for mind in self._minds):
+                jobs.append(self._take_answers(await enter(self._bus.subscribe(COORDINATED))))
             await self._announce(online=True)
             try:
                 async with asyncio.TaskGroup() as group:
-                    background = [
-                        group.create_task(self._note(statuses)),
-                        group.create_task(self._hear(telemetry)),
-                        group.create_task(self._take(signals)),
-                        *(group.create_task(self._coordinate(agent)) for agent in self._cycles),
-                    ]
+                    background = [group.create_task(job) for job in jobs]
                     await self._beat(clock)
                     for task in background:
                         task.cancel()
@@ -172,11 +229,22 @@ class ControllerRuntime:
     async def _announce(self, *, online: bool) -> None:
         """Say who is here: after the subscriptions, so that whoever waits for it can speak."""
         for mind in self._minds:
-            status = status_of(mind.agent_id, "coordinator", online=online, detail=mind.policy_name)
-            await self._bus.publish(STATUS, status, agent=mind.agent_id)
-        await self._bus.publish(
-            STATUS, status_of(self._dso, "system", online=online), agent=self._dso
+            await self._say_status(mind, online=online)
+        if self._system is not None:
+            status = status_of(self._dso, "system", online=online)
+            await self._bus.publish(STATUS, status, agent=self._dso)
+
+    async def _say_status(self, mind: Mind, *, online: bool = True) -> None:
+        mode: ModeName = self._cycles[mind.agent_id].modes.mode.value
+        status = status_of(
+            mind.agent_id, "coordinator", online=online, detail=mind.policy_name, mode=mode
         )
+        await self._bus.publish(STATUS, status, agent=mind.agent_id)
+
+    async def _mode_was_asked_for(self, mind: Mind, changed: bool) -> None:
+        if changed:
+            self._beats[mind.agent_id].due.set()
+        await self._say_status(mind)
 
     async def _note(self, statuses: Subscription[Status]) -> None:
         async for agent, status in statuses:
@@ -195,7 +263,17 @@ class ControllerRuntime:
     async def _take(self, signals: Subscription[SystemSignal]) -> None:
         async for agent, signal in signals:
             if agent in self._beats:
+                self._stand_in.hear(agent, signal)
                 self._beats[agent].take(signal)
+
+    async def _take_answers(self, answers: Subscription[Coordinated]) -> None:
+        async for agent, letter in answers:
+            if agent in self._cycles:
+                self._cycles[agent].mailbox.put(letter)
+
+    async def _take_reports(self, reports: Subscription[AgentReport], desk: OperatorDesk) -> None:
+        async for agent, report in reports:
+            await desk.hear(agent, report)
 
     async def _beat(self, clock: Subscription[PlantClock]) -> None:
         """Signal the coordinators at each step of the plant, or each control interval."""
@@ -210,7 +288,10 @@ class ControllerRuntime:
                 if epoch >= 0:
                     await self.fleet.forget()
                 epoch, due_s = tick.epoch, float("-inf")
-            if tick.pace == "lockstep" or tick.time_s >= due_s - 1e-6:
+            if self._system is None:
+                for agent, signal in self._stand_in.needed(tick).items():
+                    self._beats[agent].take(signal, f"{self._dso} is silent")
+            elif tick.pace == "lockstep" or tick.time_s >= due_s - 1e-6:
                 due_s = tick.time_s + self._interval_s
                 await self._system.run(tick)
 
@@ -218,7 +299,7 @@ class ControllerRuntime:
         cycle, beat = self._cycles[agent], self._beats[agent]
         while True:
             signal = await beat.next()
-            outcome = await cycle.run(signal)
+            outcome = await cycle.run(signal, beat.silent)
             if not (beat.held and isinstance(outcome, Held)):
                 self.tally.count(agent, outcome)
             # Without a common clock it tries again as soon as there is news.

@@ -10,7 +10,7 @@ from edge.decisions import LocalPolicy
 from edge.fallback import BumplessReturn, FallbackName, make_fallback
 from edge.links.connection import ModbusConnection
 from edge.links.modbus import ModbusDeviceLink, ModbusMeterLink, read_words
-from edge.links.transports import client_factory, tcp_client
+from edge.links.transports import client_factory, may_only_read, tcp_client
 from edge.lockstep import PlantClockReader
 from edge.modes import DRIVING, Mode, ModeMachine
 from edge.runtime import Parts
@@ -21,9 +21,16 @@ from heron.errors import ConfigError, ConfigProblem, TransportError
 from heron.messaging.wire import PlantClock
 from heron.powergrid.agents import DeviceAgent, build_agents
 from heron.powergrid.agents.registry import DEVICE_REGISTRY
-from heron.powergrid.device_configs import DeviceConfig
-from heron.powergrid.quantities import Setpoint
-from heron.powergrid.registers import ClockUnit, DerTable, MeterTable, Ratings, Unit, site_plan
+from heron.powergrid.device_configs import DeviceConfig, TransformerConfig
+from heron.powergrid.registers import (
+    ClockUnit,
+    DerTable,
+    MeterTable,
+    Ratings,
+    TapTable,
+    Unit,
+    site_plan,
+)
 from heron.powergrid.registers.clock import PACE_NAMES
 from heron.powergrid.registers.custom import load_map
 from heron.powergrid.registers.map_table import DeviceTable, MapTable
@@ -53,10 +60,12 @@ class DeviceBuilder:
         mode: Mode,
         fallback: FallbackName,
         reversion_s: float | None,
+        heartbeat_s: float | None = None,
         policy: LocalPolicy | None = None,
+        read_write: bool = False,
         discover: bool = False,
     ) -> DeviceCycle:
-        """Return the cycle of one device; see `ModbusDeviceLink` for ``discover``."""
+        """Return the cycle of one device; see `ModbusDeviceLink` for what is not said here."""
         read_only = mode not in DRIVING
         link = ModbusDeviceLink(
             agent.agent_id,
@@ -65,7 +74,9 @@ class DeviceBuilder:
             table,
             self._time,
             reversion_s=reversion_s,
+            heartbeat_s=heartbeat_s,
             read_only=read_only,
+            read_write=read_write,
             discover=discover,
         )
         return DeviceCycle(
@@ -144,6 +155,8 @@ def build_from_setup(
             mode=mode,
             fallback=fallback,
             reversion_s=unit.reversion_s,
+            # Whoever serves a whole setup is our emulator, which has function 23.
+            read_write=True,
         )
         for unit in plan.devices.values()
         if unit.name in wanted
@@ -209,6 +222,7 @@ def connect(link: LinkConfig, time: PlantTime, *, patient: bool = False) -> Modb
         now=time.now,
         timeout_s=link.timeout_s,
         gap_s=link.gap_s,
+        read_only=link.tls is not None and may_only_read(link.tls),
         # A late reply on a serial line would be taken for the next one.
         reconnect_on_silence=link.kind in ("serial", "rtu_over_tcp"),
         drop_after=1_000_000 if patient else 6,
@@ -221,9 +235,16 @@ def build_device(
     """Return the cycle of one device of a site.
 
     Raises:
-        ConfigError: Its register map lacks what it needs.
+        ConfigError: Its register map lacks what it needs, or it is to be driven over a link that
+            may only read.
         PolicyError: Its policy does not fit.
     """
+    if connection.read_only and device.mode in DRIVING:
+        expected = (
+            f"the certificate of link {device.link} has a role that may only read: "
+            "expected monitor, advisory or stopped"
+        )
+        raise ConfigError([ConfigProblem(f"{device.name}.mode", str(device.mode), expected)])
     agent = DEVICE_REGISTRY.find(device.type)(
         device.name, device_state_config=device.config, dt_s=site.period_s
     )
@@ -235,6 +256,8 @@ def build_device(
         mode=device.mode,
         fallback=device.fallback,
         reversion_s=device.reversion_s,
+        heartbeat_s=device.heartbeat_s,
+        read_write=device.read_write,
         policy=_policy(device, agent, site.policy_key),
         discover=device.map is None,
     )
@@ -247,10 +270,11 @@ def build_meter(meter: SiteMeter, connection: ModbusConnection, time: PlantTime)
 
 
 def _table(device: SiteDevice, config: DeviceConfig) -> DeviceTable:
-    safe = Setpoint(config.safe_p_mw, config.safe_q_mvar)
-    if device.map is None:
-        return DerTable(device.name, Ratings.of(config), safe)
-    return MapTable(device.name, load_map(device.map), safe)
+    if device.map is not None:
+        return MapTable(device.name, load_map(device.map), config.safe_setpoint)
+    if isinstance(config, TransformerConfig):
+        return TapTable(device.name, config)
+    return DerTable(device.name, Ratings.of(config), config.safe_setpoint)
 
 
 def _policy(device: SiteDevice, agent: DeviceAgent, key: str | None) -> LocalPolicy | None:

@@ -126,7 +126,7 @@ class _Edge:
             bus = await stack.enter_async_context(
                 MqttBus(self._broker, site=self._site, status=birth, announce=False)
             )
-            send = None
+            send, store = None, None
             if self._store is not None:
                 store = stack.enter_context(TelemetryStore(self._store, self._store_bytes))
                 forward = StoreAndForward(bus, store, self._time.now, listener=self._store_listener)
@@ -134,7 +134,7 @@ class _Edge:
                 beside.append(forward.run)
             runtime = EdgeRuntime(self._settings, bus, self._time, self._parts, send)
             if self._http is not None:
-                await stack.enter_async_context(serve(runtime, self._http))
+                await stack.enter_async_context(serve(runtime, self._http, store))
             if self._beside is not None:
                 beside.append(partial(self._beside, runtime))
             await runtime.run(stop, *beside)

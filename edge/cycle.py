@@ -24,7 +24,7 @@ from heron.powergrid.link import (
     Snapshot,
     WriteStatus,
 )
-from heron.powergrid.quantities import Setpoint
+from heron.powergrid.quantities import DeviceReading, Setpoint
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +74,7 @@ class DeviceCycle:
         self._first_command_by_s = time.elapsed_s() + first_command_s
         self._heard = False
         self._policy_rests_until_s = 0.0
+        self._reading: DeviceReading | None = None
 
     @property
     def waits_for_command(self) -> bool:
@@ -84,8 +85,10 @@ class DeviceCycle:
     async def sense(self) -> Snapshot:
         """Read, decode, observe."""
         snapshot = await self.sensor.sense()
+        self._reading = None
         if snapshot.quality is Quality.GOOD:
-            self._agent.take_reading(snapshot.device_reading())
+            self._reading = snapshot.device_reading()
+            self._agent.take_reading(self._reading)
         return snapshot
 
     async def act(self, dt_s: float) -> CycleReport:
@@ -93,7 +96,7 @@ class DeviceCycle:
         started = self._time.now()
         self._settle_mode()
         quality = self.sensor.snapshot.quality
-        proposal = self._decide(self.modes.mode, quality)
+        proposal = self._decide(self.modes.mode, self._reading)
         mode = self.modes.mode
         if proposal is None:
             return CycleReport(self.link.device_id, mode, busy_s=self._time.now() - started)
@@ -147,9 +150,8 @@ class DeviceCycle:
                 outcome.reason,
             )
 
-    def _decide(self, mode: Mode, quality: Quality) -> Proposal | None:
-        """Return what is wanted; None to leave the device as it is."""
-        reading = self.sensor.snapshot.device_reading() if quality is Quality.GOOD else None
+    def _decide(self, mode: Mode, reading: DeviceReading | None) -> Proposal | None:
+        """Return what is wanted on a reading of good quality; None to leave it as it is."""
         match mode:
             case Mode.MONITOR:
                 return None
@@ -164,7 +166,7 @@ class DeviceCycle:
                     command = self.inbox.current()
                     if command is None:
                         return None
-                    wanted = Setpoint(command.p_mw, command.q_mvar)
+                    wanted = Setpoint(command.p_mw, command.q_mvar, command.tap)
                     return Proposal(wanted, "command", command.sequence)
                 try:
                     return Proposal(self.policy(reading), "policy")

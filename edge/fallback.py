@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import StrEnum
 from typing import Protocol
 
@@ -27,7 +28,7 @@ class SafeSetpoint:
     """The configured safe set-point, always."""
 
     def __init__(self, config: DeviceConfig) -> None:
-        self._safe = Setpoint(config.safe_p_mw, config.safe_q_mvar)
+        self._safe = config.safe_setpoint
 
     @property
     def safe(self) -> Setpoint:
@@ -50,7 +51,7 @@ class Ieee1547Curves:
 
     def __init__(self, config: DeviceConfig) -> None:
         self._config = config
-        self._safe = Setpoint(config.safe_p_mw, config.safe_q_mvar)
+        self._safe = config.safe_setpoint
 
     @property
     def safe(self) -> Setpoint:
@@ -108,7 +109,8 @@ class BumplessReturn:
         share = min(1.0, dt_s / self._left_s)
         self._left_s -= dt_s
         held = self._held
-        return Setpoint(
-            held.p_mw + share * (wanted.p_mw - held.p_mw),
-            held.q_mvar + share * (wanted.q_mvar - held.q_mvar),
+        return replace(
+            wanted,
+            p_mw=held.p_mw + share * (wanted.p_mw - held.p_mw),
+            q_mvar=held.q_mvar + share * (wanted.q_mvar - held.q_mvar),
         )

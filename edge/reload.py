@@ -16,7 +16,7 @@ from edge.runtime import EdgeRuntime
 from edge.site import LinkConfig, SiteConfig, SiteDevice, SiteMeter, load_site
 from edge.timing import PlantTime
 from edge.units import Unit
-from heron.errors import HeronError
+from heron.errors import ConfigError, ConfigProblem, HeronError, PolicyError
 
 logger = logging.getLogger(__name__)
 
@@ -75,14 +75,20 @@ class SiteKeeper:
         """Build what a site needs and does not have yet.
 
         Raises:
-            HeronError: A map, a policy or a certificate cannot be used.
+            ConfigError: With every map, policy and certificate that cannot be used.
         """
-        links = {}
+        problems: list[ConfigProblem] = []
+        links: dict[str, tuple[LinkConfig, ModbusConnection]] = {}
         for link in site.links:
             known = self._links.get(link.name)
-            links[link.name] = (
-                known if known and known[0] == link else (link, connect(link, self._time))
-            )
+            try:
+                links[link.name] = (
+                    known if known and known[0] == link else (link, connect(link, self._time))
+                )
+            except ConfigError as error:
+                problems += error.problems
+        if problems:
+            raise ConfigError(problems)
         before = _configs(self._site)
         after = _configs(site)
         same = {
@@ -90,11 +96,18 @@ class SiteKeeper:
             for name, config in after.items()
             if before.get(name) == config and links[config.link] is self._links.get(config.link)
         }
-        units = {
-            name: self._build(config, links[config.link][1], site)
-            for name, config in after.items()
-            if name not in same
-        }
+        units: dict[str, Unit] = {}
+        for name, config in after.items():
+            if name in same:
+                continue
+            try:
+                units[name] = self._build(config, links[config.link][1], site)
+            except ConfigError as error:
+                problems += error.problems
+            except PolicyError as error:
+                problems.append(ConfigProblem(f"{name}.policy", _policy_of(config), str(error)))
+        if problems:
+            raise ConfigError(problems)
         kept = {id(connection) for _, connection in links.values()}
         had = {id(connection) for _, connection in self._links.values()}
         return Change(
@@ -158,6 +171,10 @@ def _configs(site: SiteConfig | None) -> dict[str, SiteDevice | SiteMeter]:
     if site is None:
         return {}
     return {**{d.name: d for d in site.devices}, **{m.name: m for m in site.meters}}
+
+
+def _policy_of(config: SiteDevice | SiteMeter) -> str | None:
+    return None if isinstance(config, SiteMeter) else str(config.policy)
 
 
 def _keep_stopped(before: DeviceCycle, after: DeviceCycle) -> None:

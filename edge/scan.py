@@ -13,20 +13,17 @@ from typing import Any
 
 from edge.links.connection import LinkDown, ModbusConnection
 from heron.errors import ConfigError, DeviceRejected, DeviceTimeout
-from heron.powergrid.registers import RegisterMap, Words
-from heron.powergrid.registers.sunspec import (
-    BASE_ADDRESSES,
-    END_MODEL_ID,
-    HEADER_REGISTERS,
-    MARKER,
-    ModelChoice,
-    place,
-)
+from heron.powergrid.quantities import Setpoint
+from heron.powergrid.registers.custom import parse_map
+from heron.powergrid.registers.discovery import Discovered, describe, discover
+from heron.powergrid.registers.map_table import MapTable
+from heron.powergrid.registers.sunspec import BASE_ADDRESSES, MARKER
+from heron.powergrid.registers.table import Block
 
-LARGEST_READ = 125
-MOST_MODELS = 60
-"""A chain of models longer than this is a device that answers anything."""
+DER_MODELS = frozenset({701, 702, 704})
+"""What a device needs to be looked after without a map of its own."""
 METER_MODELS = frozenset(range(201, 215))
+IDENTITY = ("Mn", "Md", "Vr", "SN")
 GATEWAY_NO_ANSWER = frozenset({10, 11})
 
 
@@ -49,6 +46,7 @@ class FoundUnit:
         models: Its models, in order.
         identity: Points of model 1 that it gives: Mn, Md, Vr, SN.
         ratings: Points of models 702 and 713 that it gives, scaled.
+        map: Custom register map made from what it has; None where it does not give its power.
     """
 
     unit: int
@@ -56,27 +54,34 @@ class FoundUnit:
     models: tuple[FoundModel, ...] = ()
     identity: dict[str, str] = field(default_factory=dict)
     ratings: dict[str, float] = field(default_factory=dict)
+    map: dict[str, Any] | None = None
 
     @property
     def kind(self) -> str:
-        """``der``, ``meter`` or ``other``."""
+        """``der``, ``meter``, ``mapped`` (a device that needs its map) or ``other``."""
         ids = {model.model_id for model in self.models}
-        if 704 in ids:
+        if ids >= DER_MODELS:
             return "der"
-        return "meter" if ids & METER_MODELS else "other"
+        if ids & METER_MODELS:
+            return "meter"
+        return "other" if self.map is None else "mapped"
+
+    @property
+    def name(self) -> str:
+        """A name for the site file, from its serial number."""
+        name = self.identity.get("SN") or f"unit{self.unit}"
+        name = "".join(c if c.isalnum() or c in "_-" else "_" for c in name)
+        return name if name[0].isalpha() else f"d{name}"
 
     def site_entry(self, link: str) -> dict[str, Any] | None:
         """Return its entry for a site file; None where there is none to make.
 
         What a register cannot tell (PV or generator, safe set-point) is for a person to check.
         """
-        name = self.identity.get("SN") or f"unit{self.unit}"
-        name = "".join(c if c.isalnum() or c in "_-" else "_" for c in name)
-        if not name[0].isalpha():
-            name = f"d{name}"
+        name = self.name
         if self.kind == "meter":
             return {"name": name, "link": link, "unit": self.unit, "nominal_v": 480.0}
-        if self.kind != "der":
+        if self.kind == "other":
             return None
         mega = {key: value / 1e6 for key, value in self.ratings.items()}
         config: dict[str, float] = {}
@@ -87,9 +92,9 @@ class FoundUnit:
         if "VarMaxAbsRtg" in mega:
             config["q_min_MVAr"] = -mega["VarMaxAbsRtg"]
         p_max = mega.get("WMaxRtg", 1.0)
-        stores = "WHRtg" in mega
+        stores = "WHRtg" in mega or (self.map is not None and "soc" in self.map["points"])
         if stores:
-            config["e_capacity_MWh"] = mega["WHRtg"]
+            config["e_capacity_MWh"] = mega.get("WHRtg", 1.0)
             config["p_max_MW"] = mega.get("WDisChaRteMaxRtg", p_max)
             config["p_min_MW"] = -mega.get("WChaRteMaxRtg", p_max)
         else:
@@ -99,9 +104,15 @@ class FoundUnit:
             "type": "ESS" if stores else "PV",
             "link": link,
             "unit": self.unit,
+            **({"map": map_file(name)} if self.kind == "mapped" else {}),
             "mode": "monitor",
             "config": {key: round(value, 9) for key, value in config.items()},
         }
+
+
+def map_file(name: str) -> str:
+    """Return the name of the file that holds a unit's map, beside the site file."""
+    return f"{name}.map.yml"
 
 
 async def scan(connection: ModbusConnection, units: Iterable[int]) -> AsyncIterator[FoundUnit]:
@@ -139,53 +150,45 @@ async def _look_at(connection: ModbusConnection, unit: int) -> FoundUnit | None:
 
 async def _walk(connection: ModbusConnection, unit: int, base: int) -> FoundUnit:
     device = f"unit {unit}"
-    models: list[FoundModel] = []
-    at = base + 2
+
+    async def read(address: int, count: int) -> bytes | None:
+        try:
+            return await connection.read_block(device, unit, Block(address, count))
+        except DeviceRejected:
+            return None
+
     try:
-        while len(models) < MOST_MODELS:
-            model_id, length = await connection.read(device, unit, at, HEADER_REGISTERS)
-            if model_id == END_MODEL_ID:
-                break
-            models.append(FoundModel(model_id, at, length + HEADER_REGISTERS))
-            at += length + HEADER_REGISTERS
-        identity = await _points(connection, unit, models, 1)
-        ratings = {
-            **await _points(connection, unit, models, 702),
-            **await _points(connection, unit, models, 713),
-        }
-    except (DeviceTimeout, DeviceRejected):
-        return FoundUnit(unit, base, tuple(models))
-    wanted = ("Mn", "Md", "Vr", "SN")
+        found = await discover(read, bases=(base,))
+    except DeviceTimeout:
+        found = None
+    if found is None:
+        return FoundUnit(unit, base)
+    models = [FoundModel(m.model_id, m.address, m.count) for m in found.layout.models]
+    models += [FoundModel(m.model_id, m.address, m.count) for m in found.unknown]
+    registers, words = found.layout.registers, found.words
+    identity = {
+        key: registers.read(words, f"1.{key}") for key in IDENTITY if f"1.{key}" in registers
+    }
+    ratings = {
+        name.split(".", 1)[1]: registers.number(words, name)
+        for name in registers
+        if name.split(".", 1)[0] in ("702", "713")
+    }
     return FoundUnit(
         unit,
         base,
-        tuple(models),
-        {key: str(identity[key]) for key in wanted if identity.get(key)},
-        {key: float(v) for key, v in ratings.items() if isinstance(v, (int, float))},
+        tuple(sorted(models, key=lambda model: model.address)),
+        {key: str(value) for key, value in identity.items() if value},
+        {key: value for key, value in ratings.items() if value is not None},
+        _ready_map(found, device),
     )
 
 
-async def _points(
-    connection: ModbusConnection, unit: int, models: list[FoundModel], model_id: int
-) -> dict[str, float | str]:
-    """Return the points of one model that the unit gives, in their units."""
-    model = next((m for m in models if m.model_id == model_id), None)
-    if model is None:
-        return {}
+def _ready_map(found: Discovered, name: str) -> dict[str, Any] | None:
+    """Return a custom map of a unit that gives its power; None where it does not."""
+    described = describe(found, name)
     try:
-        registers = RegisterMap(place(ModelChoice(model_id), model.address).registers)
+        MapTable(name, parse_map(described), Setpoint(0.0))
     except ConfigError:
-        return {}
-    words = Words()
-    values: list[int] = []
-    for start in range(model.address, model.address + model.count, LARGEST_READ):
-        count = min(LARGEST_READ, model.address + model.count - start)
-        values += await connection.read(f"unit {unit}", unit, start, count)
-    words.add(model.address, values)
-    scaled = registers.with_scale_factors(words)
-    prefix = f"{model_id}."
-    return {
-        name.removeprefix(prefix): value
-        for name in scaled
-        if (value := scaled.read(words, name)) is not None
-    }
+        return None
+    return dict(described)

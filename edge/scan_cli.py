@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import logging
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -15,7 +14,7 @@ from typing import Any
 import yaml
 
 from edge.build import connect
-from edge.scan import FoundUnit, scan
+from edge.scan import FoundUnit, map_file, scan
 from edge.site import LinkConfig
 from edge.timing import PlantTime
 from heron.errors import ConfigError, ConfigProblem, TransportError
@@ -35,10 +34,14 @@ def run(argv: Sequence[str]) -> int:
     parser.add_argument("address", metavar="HOST[:PORT]", help="port 502 by default")
     parser.add_argument("--units", default="1-247", help="e.g. 1-10,200 (default: 1-247)")
     parser.add_argument("--timeout", type=float, default=0.3, help="wall seconds a unit may take")
-    parser.add_argument("--write", type=Path, metavar="SITE.yml", help="write a site file")
+    parser.add_argument(
+        "--write",
+        type=Path,
+        metavar="SITE.yml",
+        help="write a site file, and the maps that it needs",
+    )
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args(list(argv))
-    logging.getLogger("pymodbus").setLevel(logging.CRITICAL)
     address = args.address if ":" in args.address else f"{args.address}:502"
     if not 0 < args.timeout <= 5:
         raise ConfigError([ConfigProblem("--timeout", args.timeout, "expected 0 to 5 s")])
@@ -56,6 +59,10 @@ def run(argv: Sequence[str]) -> int:
         print(f"{len(found)} units answered in {time.monotonic() - began:.1f} s")
     if args.write is not None and found:
         args.write.write_text(_site_file(link, found), encoding="utf-8")
+        for unit in found:
+            if unit.kind == "mapped":
+                path = args.write.with_name(map_file(unit.name))
+                path.write_text(yaml.safe_dump(unit.map, sort_keys=False), encoding="utf-8")
     return 0 if found else 1
 
 

@@ -43,8 +43,6 @@ def set_up_logging(level: str, *, as_json: bool) -> None:
     plain = logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s")
     handler.setFormatter(JsonLines() if as_json else plain)
     logging.basicConfig(level=level, handlers=[handler])
-    # Each of its time-outs would be one more line; the edge logs transitions.
-    logging.getLogger("pymodbus").setLevel(logging.CRITICAL)
 
 
 def spare_what_stays() -> None:

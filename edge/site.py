@@ -50,6 +50,10 @@ class TlsConfig(_Frozen):
     cert: Path
     key: Path
 
+    def within(self, folder: Path) -> TlsConfig:
+        """Return the same with paths that are relative to a folder."""
+        return TlsConfig(ca=folder / self.ca, cert=folder / self.cert, key=folder / self.key)
+
 
 class LinkConfig(_Frozen):
     """One connection, shared by the units behind it.
@@ -103,6 +107,9 @@ class SiteDevice(_Frozen):
         fallback: What to do without commands or data: ``safe`` or ``ieee1547``.
         reversion_s: Seconds of silence after which the device reverts; written with each
             set-point.
+        heartbeat_s: Seconds between two heartbeats (model 715) while it is driven; None for one
+            with each set-point only.
+        read_write: It has function 23: a set-point is written and read back in one request.
         policy: Policy file of the device agent; without one a coordinator commands.
         candidate: Policy that decides in the shadow of ``policy``.
         config: Limits and safe set-point, as ``device_state_config`` in setups.
@@ -116,6 +123,8 @@ class SiteDevice(_Frozen):
     mode: Mode = Mode.CLOSED_LOOP
     fallback: FallbackName = FallbackName.SAFE
     reversion_s: float | None = Field(60.0, gt=0)
+    heartbeat_s: float | None = Field(1.0, gt=0)
+    read_write: bool = False
     policy: Path | None = None
     candidate: Path | None = None
     config: SerializeAsAny[DeviceConfig]
@@ -246,8 +255,12 @@ def load_site(path: Path) -> SiteConfig:
         )
         for device in site.devices
     )
+    links = tuple(
+        link if link.tls is None else link.model_copy(update={"tls": link.tls.within(here)})
+        for link in site.links
+    )
     store = None if site.store is None else here / site.store
-    site = site.model_copy(update={"devices": devices, "store": store})
+    site = site.model_copy(update={"links": links, "devices": devices, "store": store})
     problems = [problem for device in devices for problem in _file_problems(device)]
     if problems:
         raise ConfigError(problems)

@@ -40,11 +40,16 @@ class TelemetryStore:
         path: File.
         max_bytes: Largest sum of payloads.
 
+    Attributes:
+        lost: Messages that could not be written to the file, since this process began.
+
     Raises:
         ConfigError: The file cannot be opened, or is no store.
     """
 
     def __init__(self, path: Path, max_bytes: int) -> None:
+        self.lost = 0
+        self._failing = False
         self._max_bytes = max_bytes
         try:
             self._db = sqlite3.connect(path, isolation_level=None)
@@ -78,31 +83,52 @@ class TelemetryStore:
         (value,) = self._db.execute("SELECT value FROM counters WHERE name='dropped'").fetchone()
         return int(value)
 
-    def put(self, messages: list[Telemetry]) -> None:
-        """Keep messages; the oldest go if there is no room."""
-        payloads = [message.model_dump_json().encode() for message in messages]
-        with self._db:
-            self._db.execute("BEGIN")
-            self._db.executemany(
-                "INSERT INTO telemetry (payload, bytes) VALUES (?, ?)",
-                [(payload, len(payload)) for payload in payloads],
-            )
-            self._bytes += sum(len(payload) for payload in payloads)
-            self._count += len(payloads)
-            self._make_room()
+    def put(self, messages: list[Telemetry]) -> bool:
+        """Keep messages; the oldest go if there is no room.
 
-    def _make_room(self) -> None:
+        Returns:
+            False where the file cannot be written, e.g. on a full disk: they are lost, and counted.
+        """
+        payloads = [message.model_dump_json().encode() for message in messages]
+        try:
+            with self._db:
+                self._db.execute("BEGIN")
+                self._db.executemany(
+                    "INSERT INTO telemetry (payload, bytes) VALUES (?, ?)",
+                    [(payload, len(payload)) for payload in payloads],
+                )
+                size, count = self._make_room(
+                    self._bytes + sum(map(len, payloads)), self._count + len(payloads)
+                )
+        except sqlite3.OperationalError as error:
+            self.lost += len(messages)
+            self._say(error)
+            return False
+        self._bytes, self._count = size, count
+        self._say(None)
+        return True
+
+    def _make_room(self, size: int, count: int) -> tuple[int, int]:
+        """Drop the oldest until the rest fits; return bytes and messages that are left."""
         dropped = 0
-        while self._bytes > self._max_bytes:
-            (row, size) = self._db.execute(
+        while size > self._max_bytes:
+            (row, bytes_) = self._db.execute(
                 "SELECT id, bytes FROM telemetry ORDER BY id LIMIT 1"
             ).fetchone()
             self._db.execute("DELETE FROM telemetry WHERE id=?", (row,))
-            self._bytes -= size
-            self._count -= 1
+            size -= bytes_
             dropped += 1
         if dropped:
             self._db.execute("UPDATE counters SET value=value+? WHERE name='dropped'", (dropped,))
+        return size, count - dropped
+
+    def _say(self, error: sqlite3.OperationalError | None) -> None:
+        """Log that the file cannot be written, or can be again; once each."""
+        if error is not None and not self._failing:
+            logger.error("store_failed reason=%s", error)
+        elif error is None and self._failing:
+            logger.warning("store_recovered lost=%d", self.lost)
+        self._failing = error is not None
 
     def oldest(self, limit: int = BATCH) -> list[tuple[int, Telemetry]]:
         """Return the oldest messages with their keys, marked historical."""
@@ -115,13 +141,20 @@ class TelemetryStore:
         ]
 
     def delete_up_to(self, key: int) -> None:
-        """Forget a message and all before it."""
-        with self._db:
-            self._db.execute("BEGIN")
-            (size, count) = self._db.execute(
-                "SELECT COALESCE(SUM(bytes), 0), COUNT(*) FROM telemetry WHERE id<=?", (key,)
-            ).fetchone()
-            self._db.execute("DELETE FROM telemetry WHERE id<=?", (key,))
+        """Forget a message and all before it.
+
+        Where the file cannot be written they stay, and are sent once more.
+        """
+        try:
+            with self._db:
+                self._db.execute("BEGIN")
+                (size, count) = self._db.execute(
+                    "SELECT COALESCE(SUM(bytes), 0), COUNT(*) FROM telemetry WHERE id<=?", (key,)
+                ).fetchone()
+                self._db.execute("DELETE FROM telemetry WHERE id<=?", (key,))
+        except sqlite3.OperationalError as error:
+            self._say(error)
+            return
         self._bytes -= size
         self._count -= count
 

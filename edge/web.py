@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 
 from edge.modes import Mode
 from edge.runtime import EdgeRuntime
+from edge.store import TelemetryStore
 from heron.errors import ConfigError, ConfigProblem
 from heron.powergrid.link import Quality
 
@@ -42,9 +43,19 @@ def health(runtime: EdgeRuntime) -> tuple[bool, dict[str, object]]:
     }
 
 
-def metrics(runtime: EdgeRuntime) -> str:
+def metrics(runtime: EdgeRuntime, store: TelemetryStore | None = None) -> str:
     """Return everything that is counted, in Prometheus' text format."""
-    return "".join(f"{line}\n" for line in _metric_lines(runtime))
+    return "".join(f"{line}\n" for line in (*_metric_lines(runtime), *_store_lines(store)))
+
+
+def _store_lines(store: TelemetryStore | None) -> Iterator[str]:
+    if store is None:
+        return
+    yield "# TYPE heron_edge_store_messages gauge"
+    yield f"heron_edge_store_messages {len(store)}"
+    for name, count in (("dropped", store.dropped), ("lost", store.lost)):
+        yield f"# TYPE heron_edge_store_{name}_total counter"
+        yield f"heron_edge_store_{name}_total {count}"
 
 
 def _metric_lines(runtime: EdgeRuntime) -> Iterator[str]:
@@ -90,7 +101,9 @@ def _metric_lines(runtime: EdgeRuntime) -> Iterator[str]:
 
 
 @asynccontextmanager
-async def serve(runtime: EdgeRuntime, address: str) -> AsyncIterator[int]:
+async def serve(
+    runtime: EdgeRuntime, address: str, store: TelemetryStore | None = None
+) -> AsyncIterator[int]:
     """Answer on HOST:PORT while the context is entered; give the port.
 
     Raises:
@@ -103,7 +116,7 @@ async def serve(runtime: EdgeRuntime, address: str) -> AsyncIterator[int]:
         return (200 if well else 503), "application/json", json.dumps(what)
 
     def metrics_page() -> tuple[int, str, str]:
-        return 200, "text/plain; version=0.0.4", metrics(runtime)
+        return 200, "text/plain; version=0.0.4", metrics(runtime, store)
 
     pages = {"/healthz": healthz, "/metrics": metrics_page}
 

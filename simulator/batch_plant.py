@@ -8,7 +8,7 @@ scenario axis; N scenarios, D devices in the setup's order.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,10 +21,12 @@ from simulator.autonomous import AutonomousInverters
 from simulator.engines.base import BatchState
 from simulator.engines.batch import BatchEngine, BatchSolution, make_batch_engine
 from simulator.fleet import BoolArray, Fleet, FleetAdvance, FloatArray, IntArray
-from simulator.physics import PhysicsState
+from simulator.physics import PhysicsState, TapState
 from simulator.plant import SETTLING_SOLVES
+from simulator.taps import TapChangers, TapsMoved
 
 _Arrays = TypeVar("_Arrays")
+_Moved: TypeAlias = TapsMoved[BatchSolution]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,9 @@ class BatchMeasurements:
         reasons: (N, D) sum of `simulator.physics.BIT` of why a set-point was changed.
         p_set_mw: (N, D) what was asked.
         q_set_mvar: (N, D) what was asked.
+        tap_set: (N, D) what was asked; NaN where a tap changer decides, or there is none.
+        tap: (N, D) positions of the tap changers; NaN where there is none.
+        loading_pct: (N, D) loading of rated transformers; NaN for anything else.
         meter_p_mw: (N, 1 + n_microgrids) the head's supply, then each microgrid's export.
         meter_q_mvar: (N, 1 + n_microgrids).
         meter_v_pu: (N, 1 + n_microgrids, 3) mean, lowest and highest phase voltage.
@@ -66,6 +71,9 @@ class BatchMeasurements:
     reasons: IntArray
     p_set_mw: FloatArray
     q_set_mvar: FloatArray
+    tap_set: FloatArray
+    tap: FloatArray
+    loading_pct: FloatArray
     meter_p_mw: FloatArray
     meter_q_mvar: FloatArray
     meter_v_pu: FloatArray
@@ -80,6 +88,7 @@ class _State:
     """What changes, scenario by scenario."""
 
     physics: tuple[PhysicsState, ...]
+    taps: TapState
     grid: BatchState
     measurements: BatchMeasurements
 
@@ -116,6 +125,7 @@ class BatchPlant:
         self._fleet = Fleet(setup, self.grid)
         self._areas = AreaMonitor(self.grid, engine.nodes, setup.config)
         self._inverters = AutonomousInverters(setup.config)
+        self._taps = TapChangers(setup.config, self.grid)
         self._state = self._initial(np.zeros(n))
 
     @property
@@ -145,51 +155,75 @@ class BatchPlant:
             self._state = fresh if rows is None else _placed(self._state, where, fresh)
         return self._state.measurements
 
-    def step(self, p_set_mw: FloatArray, q_set_mvar: FloatArray, dt_s: float) -> BatchMeasurements:
+    def step(
+        self,
+        p_set_mw: FloatArray,
+        q_set_mvar: FloatArray,
+        dt_s: float,
+        tap_set: FloatArray | None = None,
+    ) -> BatchMeasurements:
         """Hold set-points for one step in every scenario; see `Plant.step`.
 
         Args:
             p_set_mw: (N, D) active power, positive = injects.
             q_set_mvar: (N, D) reactive power.
             dt_s: Length of the step: above 0 and at most a day.
+            tap_set: (N, D) whole positions of the tap changers; NaN leaves one to the device, and
+                where there is no tap changer. None for those of the step before.
 
         Raises:
             PlantError: Shapes, values or a step length that cannot be; nothing has changed.
         """
-        self._check(p_set_mw, q_set_mvar, dt_s)
         old = self._state
+        tap_set = old.measurements.tap_set if tap_set is None else tap_set
+        self._check(p_set_mw, q_set_mvar, tap_set, dt_s)
         now_s = old.measurements.time_s
         row = self.setup.profiles.means_at(now_s, dt_s)
         scale = self._fleet.load_scale(row)
 
-        def carry_out(now: tuple[FloatArray, FloatArray]) -> tuple[FleetAdvance, BatchSolution]:
+        def carry_out(now: tuple[FloatArray, FloatArray]) -> tuple[FleetAdvance, _Moved]:
             done = self._fleet.advance(old.physics, *now, row=row, time_s=now_s[:, None], dt_s=dt_s)
-            return done, self._engine.solve(scale, done.p_mw, done.q_mvar, old.grid, dt_s=dt_s)
+            moved = self._taps.step(
+                old.taps,
+                old.grid,
+                tap_set,
+                time_s=now_s[:, None],
+                dt_s=dt_s,
+                solve=lambda grid: self._engine.solve(
+                    scale, done.p_mw, done.q_mvar, grid, dt_s=dt_s
+                ),
+                voltages=_voltages,
+            )
+            return done, moved
 
         now = asked = (p_set_mw, q_set_mvar)
-        done, solution = carry_out(now)
+        done, moved = carry_out(now)
         for _ in range(self._inverters.rounds):
-            now = self._inverters.answer(solution.device_v_pu, asked, now)
-            done, solution = carry_out(now)
-        done = replace(done, reasons=done.reasons | self._inverters.reasons(asked, now))
-        solved = solution.converged
+            now = self._inverters.answer(moved.solved.device_v_pu, asked, now)
+            done, moved = carry_out(now)
+        reasons = done.reasons | self._inverters.reasons(asked, now) | moved.reasons
+        done = replace(done, reasons=reasons)
+        solved = moved.solved.converged
         new = _State(
             done.states,
-            solution.state,
+            moved.state,
+            moved.solved.state,
             self._read(
                 done,
-                solution,
+                moved,
                 row,
                 scale,
                 step=old.measurements.step + solved,
                 time_s=np.where(solved, now_s + dt_s, now_s),
-                asked=asked,
+                asked=(*asked, tap_set),
             ),
         )
         self._state = new if solved.all() else _kept_where_failed(old, new)
         return self._state.measurements
 
-    def _check(self, p_set_mw: FloatArray, q_set_mvar: FloatArray, dt_s: float) -> None:
+    def _check(
+        self, p_set_mw: FloatArray, q_set_mvar: FloatArray, tap_set: FloatArray, dt_s: float
+    ) -> None:
         shape = (self.n, len(self._fleet.device_ids))
         problems = []
         if not (np.isfinite(dt_s) and 0.0 < dt_s <= 86_400.0):
@@ -201,6 +235,16 @@ class BatchPlant:
                 k, d = np.argwhere(~np.isfinite(values))[0].tolist()
                 device = self._fleet.device_ids[d]
                 problems.append(f"{name}[{k}] of {device} = {values[k, d]}: expected finite")
+        if tap_set.shape != shape:
+            problems.append(f"tap_set: expected the shape {shape}, not {tap_set.shape}")
+        else:
+            tapped = ~np.isnan(self._taps.positions(self._state.grid))
+            wrong = ~np.isnan(tap_set) & ~(tapped & (tap_set == np.rint(tap_set)))
+            if wrong.any():
+                k, d = np.argwhere(wrong)[0].tolist()
+                expected = "a whole position of a device with a tap changer"
+                device = self._fleet.device_ids[d]
+                problems.append(f"tap_set[{k}] of {device} = {tap_set[k, d]}: expected {expected}")
         if problems:
             raise PlantError("; ".join(problems))
 
@@ -209,35 +253,51 @@ class BatchPlant:
         row = self.setup.profiles.means_at(starts_s, 0.0)
         now = self._fleet.at_reset(row, starts_s[:, None])
         scale = self._fleet.load_scale(row)
-        state = self._engine.initial_state(len(starts_s))
-        solution = self._engine.solve(scale, now.p_mw, now.q_mvar, state)
-        for _ in range(SETTLING_SOLVES):
-            moving = np.flatnonzero((solution.tap_moves > 0) | (solution.capacitor_switchings > 0))
-            if not moving.size:
-                break
-            part = self._engine.solve(
-                scale[moving], now.p_mw[moving], now.q_mvar[moving], solution.state[moving]
-            )
-            solution = _placed(solution, moving, part)
+
+        def solve(grid: BatchState) -> BatchSolution:
+            solution = self._engine.solve(scale, now.p_mw, now.q_mvar, grid)
+            for _ in range(SETTLING_SOLVES):
+                moving = np.flatnonzero(
+                    (solution.tap_moves > 0) | (solution.capacitor_switchings > 0)
+                )
+                if not moving.size:
+                    break
+                part = self._engine.solve(
+                    scale[moving], now.p_mw[moving], now.q_mvar[moving], solution.state[moving]
+                )
+                solution = _placed(solution, moving, part)
+            return solution
+
+        start = self._engine.initial_state(len(starts_s))
+        solution = self._taps.settle(start, solve, _voltages)
         if not solution.converged.all():
             failed = np.flatnonzero(~solution.converged).tolist()
             raise PowerFlowDiverged(f"idle devices, scenarios {failed}", step=0)
         solution = replace(solution, tap_moves=np.zeros_like(solution.tap_moves))
+        lead = (len(starts_s),)
+        moved = TapsMoved(
+            solution,
+            self._taps.physics.initial_state(lead),
+            self._taps.positions(solution.state),
+            np.zeros(now.p_mw.shape, dtype=np.int64),
+            np.zeros(lead, dtype=np.int64),
+        )
+        idle = tuple(np.broadcast_to(x, now.p_mw.shape) for x in self._fleet.idle())
         measurements = self._read(
             now,
-            solution,
+            moved,
             row,
             scale,
             step=np.zeros(len(starts_s), dtype=np.int64),
             time_s=starts_s.copy(),
-            asked=tuple(np.broadcast_to(x, now.p_mw.shape) for x in self._fleet.idle()),
+            asked=(*idle, self._taps.initial_setpoints(lead)),
         )
-        return _State(now.states, solution.state, measurements)
+        return _State(now.states, moved.state, solution.state, measurements)
 
     def _read(
         self,
         done: FleetAdvance,
-        solution: BatchSolution,
+        moved: _Moved,
         row: FloatArray,
         scale: FloatArray,
         *,
@@ -245,6 +305,7 @@ class BatchPlant:
         time_s: FloatArray,
         asked: tuple[FloatArray, ...],
     ) -> BatchMeasurements:
+        solution = moved.solved
         head_p_mw, head_q_mvar = solution.source_p_mw[:, None], solution.source_q_mvar[:, None]
         meter_v = np.concatenate([solution.head_v_pu[:, None, :], solution.pcc_v_pu], axis=1)
         return BatchMeasurements(
@@ -260,14 +321,21 @@ class BatchPlant:
             reasons=done.reasons,
             p_set_mw=asked[0].copy(),
             q_set_mvar=asked[1].copy(),
+            tap_set=asked[2].copy(),
+            tap=moved.taps,
+            loading_pct=self._taps.loading_pct(solution.loading_pct),
             meter_p_mw=np.concatenate([head_p_mw, solution.pcc_p_mw], axis=1),
             meter_q_mvar=np.concatenate([head_q_mvar, solution.pcc_q_mvar], axis=1),
             meter_v_pu=_mean_low_high(meter_v),
             areas=self._areas.arrays(solution.v_pu, solution.loading_pct, scale),
             price_usd_per_mwh=row[:, self._fleet.price_column].copy(),
             losses_mw=solution.losses_mw,
-            tap_moves=solution.tap_moves,
+            tap_moves=solution.tap_moves + moved.moves,
         )
+
+
+def _voltages(solution: BatchSolution) -> FloatArray:
+    return solution.device_v_pu
 
 
 def _mean_low_high(v_pu: npt.NDArray[np.float64]) -> FloatArray:
@@ -291,9 +359,20 @@ def _kept_where_failed(old: _State, new: _State) -> _State:
         {name: np.where(solved[:, None], after[name], before[name]) for name in after}
         for before, after in zip(old.physics, new.physics, strict=True)
     )
-    soc = new.measurements.soc.copy()
-    soc[failed] = old.measurements.soc[failed]
-    return _State(physics, new.grid, replace(new.measurements, soc=soc))
+    taps = _placed(new.taps, failed, _rows(old.taps, failed))
+    grid = new.grid.replaced(failed, old.grid[failed])
+    was, now = old.measurements, new.measurements
+    shown = replace(
+        now,
+        soc=np.where(solved[:, None], now.soc, was.soc),
+        tap=np.where(solved[:, None], now.tap, was.tap),
+        tap_moves=np.where(solved, now.tap_moves, 0),
+    )
+    return _State(physics, taps, grid, shown)
+
+
+def _rows(state: TapState, rows: IntArray) -> TapState:
+    return TapState(state.under_way_s[rows], state.used[rows], state.waited_s[rows])
 
 
 def _placed(old: _Arrays, rows: IntArray, new: _Arrays) -> _Arrays:

@@ -20,6 +20,7 @@ from heron.messaging.bus import Bus
 from heron.messaging.wire import Status
 from heron.powergrid.registers import DEFAULT_PORT, ClockUnit, DeviceUnit
 from heron.powergrid.registers.clock import PACE_RATED
+from heron.powergrid.registers.custom import MapConfig, load_map
 from heron.powergrid.setups import Setup, read_setup
 from simulator.modbus.security import ServerTls
 from simulator.pace import Pace
@@ -102,6 +103,7 @@ def _options(arguments: argparse.Namespace, setup: Setup) -> RunOptions:
             expected = f"expected above 0 and at most the control step of {longest:g} s"
             problems.append(ConfigProblem("--plant-dt", arguments.plant_dt, expected))
         step_s = arguments.plant_dt
+    maps = _maps(arguments.map, setup, problems)
     if problems:
         raise ConfigError(problems)
     return RunOptions(
@@ -116,8 +118,28 @@ def _options(arguments: argparse.Namespace, setup: Setup) -> RunOptions:
         min_step_wall_s=max(0.0, arguments.min_step_s),
         exit_when_finished=arguments.exit_when_finished,
         models=tuple(arguments.models),
+        maps=maps,
         tls=None if arguments.tls is None else ServerTls(*arguments.tls),
     )
+
+
+def _maps(
+    entries: Sequence[str], setup: Setup, problems: list[ConfigProblem]
+) -> dict[str, MapConfig]:
+    """Read the maps of ``--map DEVICE=FILE``; add what is wrong with them to the problems."""
+    maps: dict[str, MapConfig] = {}
+    known = setup.config.device_ids
+    for entry in entries:
+        device, _, path = entry.partition("=")
+        if device not in known or not path:
+            expected = f"expected DEVICE=FILE, with one of {', '.join(known)}"
+            problems.append(ConfigProblem("--map", entry, expected))
+            continue
+        try:
+            maps[device] = load_map(Path(path))
+        except ConfigError as error:
+            problems += error.problems
+    return maps
 
 
 def start_time_s(text: str, setup: Setup) -> float:
@@ -237,6 +259,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--site", default="site", help="site in the MQTT topics")
     add("--wait-for", nargs="+", default=[], metavar="EDGE", help="edges that lock-step waits for")
     add("--models", nargs="+", type=int, default=[], metavar="ID", help="more SunSpec models")
+    add(
+        "--map", nargs="+", default=[], metavar="DEVICE=FILE", help="serve it with a map of its own"
+    )
     add("--tls", nargs=3, type=Path, metavar=("CERT", "KEY", "CA"), help="Modbus/TCP Security")
     add("--exit-when-finished", action="store_true", help="end after the last step")
     add("--json", action="store_true", help="print ready line and result as JSON")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from heron.powergrid.networks import Grid
+from heron.powergrid.quantities import ClipReason
 from heron.powergrid.setups import Setup, device_profile_name, load_profile_names
-from simulator.physics import Ambient, DevicePhysics, PhysicsState, physics_class
+from simulator.physics import BIT, Ambient, DevicePhysics, PhysicsState, physics_class
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -76,6 +78,7 @@ class Fleet:
 
     def __init__(self, setup: Setup, grid: Grid) -> None:
         config, profiles = setup.config, setup.profiles
+        self._profiles = profiles
         self.device_ids = config.device_ids
         entries = [d for m in config.microgrid_configs for d in m.devices]
         members: dict[type[DevicePhysics[Any]], list[int]] = {}
@@ -135,8 +138,13 @@ class Fleet:
         row: FloatArray,
         time_s: float | FloatArray,
         dt_s: float,
+        off: BoolArray | None = None,
     ) -> FleetAdvance:
         """Carry out set-points for one step, as far as each device can.
+
+        A step longer than one of the profiles is carried out in pieces of at most that length, so
+        that it does not matter for curtailment, ramps or charge how time is cut: what a ceiling
+        takes off depends on the weather of each quarter of an hour, not on its mean.
 
         Args:
             states: Of each group, at the start.
@@ -145,7 +153,89 @@ class Fleet:
             row: (..., n_columns) means of all profiles over the step.
             time_s: Start of the step; (n_scenarios, 1) for a batch.
             dt_s: Above 0.
+            off: (..., n_devices) who is kept off the grid; None for nobody.
         """
+        if off is not None:
+            return self._with_some_off(
+                states, p_set_mw, q_set_mvar, off, row=row, time_s=time_s, dt_s=dt_s
+            )
+        pieces = math.ceil(dt_s / self._profiles.step_s * (1.0 - 1e-12))
+        if pieces <= 1:
+            return self._advance_piece(
+                states, p_set_mw, q_set_mvar, row=row, time_s=time_s, dt_s=dt_s
+            )
+        piece_s = dt_s / pieces
+        done: list[FleetAdvance] = []
+        for k in range(pieces):
+            now_s = time_s + k * piece_s
+            done.append(
+                self._advance_piece(
+                    done[-1].states if done else states,
+                    p_set_mw,
+                    q_set_mvar,
+                    row=self._means(now_s, piece_s),
+                    time_s=now_s,
+                    dt_s=piece_s,
+                )
+            )
+        return replace(
+            done[-1],
+            p_mw=np.mean([d.p_mw for d in done], axis=0),
+            q_mvar=np.mean([d.q_mvar for d in done], axis=0),
+            available_mw=np.mean([d.available_mw for d in done], axis=0),
+            reasons=np.bitwise_or.reduce([d.reasons for d in done]),
+        )
+
+    def _with_some_off(
+        self,
+        states: Sequence[PhysicsState],
+        p_set_mw: FloatArray,
+        q_set_mvar: FloatArray,
+        off: BoolArray,
+        *,
+        row: FloatArray,
+        time_s: float | FloatArray,
+        dt_s: float,
+    ) -> FleetAdvance:
+        """Carry out a step in which some give nothing; they ramp from zero when they are back."""
+        whole = np.broadcast_to(off, p_set_mw.shape)
+        inner = whole.take(self._inner, axis=-1)
+        rested = tuple(
+            {**state, "p_mw": np.where(inner[..., group.part], 0.0, state["p_mw"])}
+            for group, state in zip(self._groups, states, strict=True)
+        )
+        p_set, q_set = np.where(whole, 0.0, p_set_mw), np.where(whole, 0.0, q_set_mvar)
+        done = self.advance(rested, p_set, q_set, row=row, time_s=time_s, dt_s=dt_s)
+        after = tuple(
+            {**state, "p_mw": np.where(inner[..., group.part], 0.0, state["p_mw"])}
+            for group, state in zip(self._groups, done.states, strict=True)
+        )
+        asked = (np.abs(p_set_mw) > 0.0) | (np.abs(q_set_mvar) > 0.0)
+        return replace(
+            done,
+            p_mw=np.where(whole, 0.0, done.p_mw),
+            q_mvar=np.where(whole, 0.0, done.q_mvar),
+            connected=done.connected & ~whole,
+            reasons=np.where(whole, asked * BIT[ClipReason.DISCONNECTED], done.reasons),
+            states=after,
+        )
+
+    def _means(self, time_s: float | FloatArray, dt_s: float) -> FloatArray:
+        if isinstance(time_s, np.ndarray):
+            return self._profiles.means_at(time_s[:, 0], dt_s)
+        return self._profiles.means(time_s, dt_s)
+
+    def _advance_piece(
+        self,
+        states: Sequence[PhysicsState],
+        p_set_mw: FloatArray,
+        q_set_mvar: FloatArray,
+        *,
+        row: FloatArray,
+        time_s: float | FloatArray,
+        dt_s: float,
+    ) -> FleetAdvance:
+        """Carry out set-points in a piece over which the profiles are constant."""
         p_set, q_set = p_set_mw.take(self._inner, axis=-1), q_set_mvar.take(self._inner, axis=-1)
         p_mw, q_mvar = np.empty(p_set.shape), np.empty(p_set.shape)
         reasons = np.zeros(p_set.shape, dtype=np.int64)

@@ -1,8 +1,9 @@
 """The plant: set-points in, measurements out.
 
 One step is: take the profiles' means over the step, let each device carry out its set-point
-as far as it can, solve the network, and read the meters. Everything new is computed beside the
-old state and replaces it only at the end, so a step that does not solve changes nothing.
+as far as it can, move the taps, solve the network, and read the meters. Everything new is
+computed beside the old state and replaces it only at the end, so a step that does not solve
+changes nothing.
 """
 
 from __future__ import annotations
@@ -10,23 +11,29 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import TypeAlias
 
 import numpy as np
 
 from heron.errors import PlantError, PowerFlowDiverged
+from heron.powergrid.inverter_functions import InverterFunctions
 from heron.powergrid.networks import Grid, compose
-from heron.powergrid.quantities import Clip, Measurements, Setpoint
+from heron.powergrid.quantities import Clip, DeviceReading, Measurements, Setpoint
 from heron.powergrid.setups import Setup
 from simulator.areas import AreaMonitor
 from simulator.autonomous import AutonomousInverters
 from simulator.engines import make_engine
 from simulator.engines.base import Engine, GridState, Injections, Solution
 from simulator.fleet import Fleet, FleetAdvance, FloatArray
-from simulator.physics import PhysicsState, reasons_of
+from simulator.physics import PhysicsState, TapState, reasons_of
 from simulator.readings import device_readings, meter_readings
+from simulator.taps import TapChangers, TapsMoved
 
 SETTLING_SOLVES = 20
 """Solves that a reset allows for regulators to come to rest."""
+
+_Moved: TypeAlias = TapsMoved[Solution]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +44,7 @@ class PlantState:
     time_s: float
     setpoints: Mapping[str, Setpoint]
     physics: tuple[PhysicsState, ...]
+    taps: TapState
     grid: GridState
     measurements: Measurements
 
@@ -72,7 +80,9 @@ class Plant:
         self._fleet = Fleet(setup, self.grid)
         self._areas = AreaMonitor(self.grid, engine.nodes, setup.config)
         self._inverters = AutonomousInverters(setup.config)
+        self._taps = TapChangers(setup.config, self.grid)
         self._at = {name: k for k, name in enumerate(setup.config.device_ids)}
+        self._tapped = frozenset(c.device_id for c in self.grid.tap_changers)
         self._state = self._initial(0.0)
 
     @property
@@ -107,12 +117,19 @@ class Plant:
         self._state = self._initial(start_s)
         return self._state.measurements
 
-    def step(self, setpoints: Mapping[str, Setpoint], dt_s: float) -> Measurements:
+    def step(
+        self,
+        setpoints: Mapping[str, Setpoint],
+        dt_s: float,
+        functions: Mapping[str, InverterFunctions] | None = None,
+    ) -> Measurements:
         """Hold set-points for one step.
 
         Args:
             setpoints: By device; a device that is not named keeps its last one.
             dt_s: Length of the step: above 0 and at most a day.
+            functions: What masters have switched on at inverters for this step, by device; it
+                replaces what the setup says of them (``autonomous``).
 
         Raises:
             PlantError: Unknown devices, values that are not finite, or no such step length:
@@ -121,7 +138,8 @@ class Plant:
         """
         old = self._state
         asked = {**old.setpoints, **setpoints}
-        self._check(asked, setpoints, dt_s)
+        self._check(asked, setpoints, dt_s, functions or {})
+        inverters = self._with_functions(functions)
         values = asked.values()
         p_set = np.array([s.p_mw for s in values])
         q_set = np.array([s.q_mvar for s in values])
@@ -129,32 +147,75 @@ class Plant:
         scale = self._fleet.load_scale(row)
         step = old.step + 1
 
-        def carry_out(now: tuple[FloatArray, FloatArray]) -> tuple[FleetAdvance, Solution]:
-            done = self._fleet.advance(old.physics, *now, row=row, time_s=old.time_s, dt_s=dt_s)
+        tap_set = self._tap_set(asked)
+
+        advance = partial(
+            self._fleet.advance,
+            old.physics,
+            row=row,
+            time_s=old.time_s,
+            dt_s=dt_s,
+            off=inverters.off,
+        )
+
+        def carry_out(now: tuple[FloatArray, FloatArray]) -> tuple[FleetAdvance, _Moved]:
+            done = advance(*now)
+            if inverters.follows_power:
+                done = advance(now[0], inverters.follow(done.p_mw, now[1]))
             injections = Injections(scale, done.p_mw, done.q_mvar)
-            return done, self.engine.solve(injections, old.grid, dt_s=dt_s)
+            moved = self._taps.step(
+                old.taps,
+                old.grid,
+                tap_set,
+                time_s=old.time_s,
+                dt_s=dt_s,
+                solve=lambda grid: self.engine.solve(injections, grid, dt_s=dt_s),
+                voltages=_voltages,
+            )
+            return done, moved
 
         try:
             now = wanted = (p_set, q_set)
-            done, solution = carry_out(now)
-            for _ in range(self._inverters.rounds):
-                now = self._inverters.answer(solution.device_v_pu, wanted, now)
-                done, solution = carry_out(now)
+            done, moved = carry_out(now)
+            for _ in range(inverters.rounds):
+                now = inverters.answer(moved.solved.device_v_pu, wanted, now)
+                done, moved = carry_out(now)
         except PowerFlowDiverged as error:
             raise PowerFlowDiverged(error.cause, step=step) from error
-        if self._inverters.rounds:
-            own_rule = self._inverters.reasons(wanted, now)
+        if inverters.rounds or inverters.follows_power:
+            now = now[0], inverters.follow(done.p_mw, now[1])
+            own_rule = inverters.reasons(wanted, now)
             done = replace(done, reasons=done.reasons | own_rule)
+        if self._taps.n:
+            done = replace(done, reasons=done.reasons | moved.reasons)
         time_s = old.time_s + dt_s
         self._state = self._read(
-            done, solution, step=step, time_s=time_s, dt_s=dt_s, asked=asked, row=row, scale=scale
+            done, moved, step=step, time_s=time_s, dt_s=dt_s, asked=asked, row=row, scale=scale
         )
         return self._state.measurements
 
+    def _with_functions(
+        self, functions: Mapping[str, InverterFunctions] | None
+    ) -> AutonomousInverters:
+        """Return the inverters with these functions, built anew when they have changed."""
+        if dict(functions or {}) != self._inverters.commanded:
+            self._inverters = AutonomousInverters(self.setup.config, functions)
+        return self._inverters
+
+    def _tap_set(self, asked: Mapping[str, Setpoint]) -> FloatArray:
+        """Return the positions that are asked for, (n_devices,); NaN for none."""
+        if not self._taps.n:
+            return np.full(len(asked), np.nan)
+        return np.array([math.nan if s.tap is None else float(s.tap) for s in asked.values()])
+
     def _check(
-        self, asked: Mapping[str, Setpoint], setpoints: Mapping[str, Setpoint], dt_s: float
+        self,
+        asked: Mapping[str, Setpoint],
+        setpoints: Mapping[str, Setpoint],
+        dt_s: float,
+        functions: Mapping[str, InverterFunctions],
     ) -> None:
-        problems = []
+        problems = [f"{name}: no such device" for name in sorted(set(functions) - set(self._at))]
         if not (math.isfinite(dt_s) and 0.0 < dt_s <= 86_400.0):
             problems.append(f"dt_s = {dt_s!r}: expected above 0 and at most 86400")
         if len(asked) != len(self._at):
@@ -165,6 +226,10 @@ class Plant:
                 problems.append(f"{name}.p_mw = {setpoint.p_mw!r}: expected a finite number")
             if not math.isfinite(setpoint.q_mvar):
                 problems.append(f"{name}.q_mvar = {setpoint.q_mvar!r}: expected a finite number")
+            if setpoint.tap is not None and name not in self._tapped and name in self._at:
+                problems.append(f"{name}.tap = {setpoint.tap!r}: it has no tap changer")
+            elif setpoint.tap is not None and not isinstance(setpoint.tap, int):
+                problems.append(f"{name}.tap = {setpoint.tap!r}: expected a whole position")
         if problems:
             raise PlantError("; ".join(problems))
 
@@ -174,27 +239,36 @@ class Plant:
         now = self._fleet.at_reset(row, start_s)
         scale = self._fleet.load_scale(row)
         injections = Injections(scale, now.p_mw, now.q_mvar)
-        try:
-            solution = self.engine.solve(injections, self.engine.initial_state())
+
+        def solve(grid: GridState) -> Solution:
+            solution = self.engine.solve(injections, grid)
             for _ in range(SETTLING_SOLVES):
                 if solution.tap_moves == 0 and solution.capacitor_switchings == 0:
                     break
                 solution = self.engine.solve(injections, solution.state)
+            return solution
+
+        try:
+            solution = self._taps.settle(self.engine.initial_state(), solve, _voltages)
         except PowerFlowDiverged as error:
             raise PowerFlowDiverged(error.cause, step=0) from error
         p_set, q_set = self._fleet.idle()
+        taps = self._taps.initial_setpoints().tolist()
         asked = {
-            name: Setpoint(p, q)
-            for name, p, q in zip(self._at, p_set.tolist(), q_set.tolist(), strict=True)
+            name: Setpoint(p, q, _whole(tap))
+            for name, p, q, tap in zip(self._at, p_set.tolist(), q_set.tolist(), taps, strict=True)
         }
+        positions = self._taps.positions(solution.state)
+        none = np.zeros(len(asked), dtype=np.int64)
+        moved = TapsMoved(solution, self._taps.physics.initial_state(()), positions, none, 0)
         return self._read(
-            now, solution, step=0, time_s=start_s, dt_s=0.0, asked=asked, row=row, scale=scale
+            now, moved, step=0, time_s=start_s, dt_s=0.0, asked=asked, row=row, scale=scale
         )
 
     def _read(
         self,
         done: FleetAdvance,
-        solution: Solution,
+        moved: _Moved,
         *,
         step: int,
         time_s: float,
@@ -203,14 +277,16 @@ class Plant:
         row: FloatArray,
         scale: FloatArray,
     ) -> PlantState:
+        solution, taps = moved.solved, moved.taps.tolist()
         clipped: tuple[Clip, ...] = ()
         if done.reasons.any():
             clipped = tuple(
-                Clip(name, asked[name], Setpoint(p, q), reasons_of(bits))
-                for name, p, q, bits in zip(
+                Clip(name, asked[name], Setpoint(p, q, _whole(tap)), reasons_of(bits))
+                for name, p, q, tap, bits in zip(
                     self._at,
                     done.p_mw.tolist(),
                     done.q_mvar.tolist(),
+                    taps,
                     done.reasons.tolist(),
                     strict=True,
                 )
@@ -220,13 +296,36 @@ class Plant:
             step=step,
             time_s=time_s,
             dt_s=dt_s,
-            devices=device_readings(self._fleet.device_ids, done, solution),
+            devices=self._device_readings(done, moved),
             meters=meter_readings(self.grid, solution),
             areas=self._areas.readings(solution, scale),
             price_usd_per_mwh=float(row[self._fleet.price_column]),
             losses_mw=solution.losses_mw,
             clipped=clipped,
-            tap_moves=solution.tap_moves if dt_s > 0.0 else 0,
+            tap_moves=solution.tap_moves + int(moved.moves) if dt_s > 0.0 else 0,
             setpoints=asked,
         )
-        return PlantState(step, time_s, asked, done.states, solution.state, measurements)
+        return PlantState(
+            step, time_s, asked, done.states, moved.state, solution.state, measurements
+        )
+
+    def _device_readings(self, done: FleetAdvance, moved: _Moved) -> Mapping[str, DeviceReading]:
+        readings = device_readings(self._fleet.device_ids, done, moved.solved)
+        if self._taps.n:
+            loading = self._taps.loading_pct(moved.solved.loading_pct).tolist()
+            for name, tap, percent in zip(readings, moved.taps.tolist(), loading, strict=True):
+                if not math.isnan(tap):
+                    readings[name] = replace(
+                        readings[name],
+                        tap=int(tap),
+                        loading_pct=None if math.isnan(percent) else percent,
+                    )
+        return readings
+
+
+def _whole(tap: float) -> int | None:
+    return None if math.isnan(tap) else int(tap)
+
+
+def _voltages(solution: Solution) -> FloatArray:
+    return solution.device_v_pu

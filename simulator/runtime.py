@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -23,6 +23,7 @@ from heron.messaging.wire import Acted, PlantClock, Status
 from heron.powergrid.accounting import Accountant
 from heron.powergrid.registers import SitePlan, site_plan
 from heron.powergrid.registers.clock import PACE_LOCKSTEP, PACE_RATED, ClockReading
+from heron.powergrid.registers.custom import MapConfig
 from simulator.messages import plant_alarm, step_account
 from simulator.modbus.security import ServerTls
 from simulator.modbus.server import ModbusServer
@@ -55,6 +56,7 @@ class RunOptions:
         min_step_wall_s: Least wall seconds between two steps of lock-step or ``max``.
         exit_when_finished: End when all steps are done; else go on serving.
         models: SunSpec models that every device serves behind the usual ones.
+        maps: Custom register maps, by device, in the place of SunSpec.
         tls: Certificates for Modbus/TCP Security; None for plain Modbus/TCP.
     """
 
@@ -69,6 +71,7 @@ class RunOptions:
     min_step_wall_s: float = 0.0
     exit_when_finished: bool = False
     models: tuple[int, ...] = ()
+    maps: Mapping[str, MapConfig] = field(default_factory=dict)
     tls: ServerTls | None = None
 
 
@@ -107,7 +110,7 @@ class Simulator:
         self._news = asyncio.Event()
         measured = self.plant.reset(self.options.seed, self.options.start_s)
         plan = site_plan(self.plant.setup.config, self.options.models)
-        self.site = EmulatedSite(plan, measured.setpoints, self._gate.advance)
+        self.site = EmulatedSite(plan, measured.setpoints, self._gate.advance, self.options.maps)
         host, port, tls = self.options.host, self.options.port, self.options.tls
         self.server = ModbusServer(self.site.units, host, port, tls)
         self.site.show_measurements(measured, self._clock())
@@ -227,11 +230,13 @@ class Simulator:
 
     async def _step(self, step_s: float, solver: ThreadPoolExecutor) -> None:
         before = self.plant.measurements
-        setpoints = self.site.setpoints()
+        setpoints, functions = self.site.setpoints(), self.site.functions()
         began = time.monotonic()
         loop = asyncio.get_running_loop()
         try:
-            after = await loop.run_in_executor(solver, self.plant.step, setpoints, step_s)
+            after = await loop.run_in_executor(
+                solver, self.plant.step, setpoints, step_s, functions
+            )
         except PowerFlowDiverged as error:
             await self._fail(error, step_s)
             return

@@ -6,11 +6,24 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from heron.errors import ConfigError, ConfigProblem
+from heron.powergrid.agents import scheme_of
+from training.envs.robustness import Robustness, robustness_of, words_of
 
 Algorithm = Literal["ppo", "ippo", "mappo"]
+SETPOINT = "setpoint"
+"""The protocol by which policies command set-points, and the batched environment knows."""
+SINGLE_ENVS = 4
+"""Environments of a runner where they are stepped one by one."""
 
 
 class TrainOptions(BaseModel):
@@ -30,27 +43,36 @@ class TrainOptions(BaseModel):
         minibatch_size: Agent steps a gradient step.
         epochs: Passes over each batch.
         lr: Learning rate at the start; falls linearly to ``lr_end``.
-        gamma: Discount a control step.
+        gamma: Discount a control step; None: 0 with ``storage_shaping``, by which the reward of a
+            step holds what it will earn later, else 0.99.
         lambda_: Of the generalised advantage.
         hidden: Widths of the layers.
         std: Standard deviation of the actions at the start.
         std_end: At the end, to which it falls linearly; None: it is learned.
+        storage_noise: By what the standard deviation is multiplied for the active power of stores.
         clip: PPO's clip.
         entropy: Weight of the entropy.
         reward_scale: Rewards are divided by it for learning.
         idle_baseline: Subtract what doing nothing would earn at that instant of the year; only
             with batched sampling.
+        local_credit: Let each agent learn from its own cost, the feeder's and all violations,
+            without the noise of what the others pay; only with batched sampling.
+        storage_shaping: Pay for a charge when it is made, by what the day's prices will make of
+            it, in place of when it is sold; only with batched sampling.
         seed: Seed of everything.
         penalty: Overrides the setup's penalty.
         share_reward: Overrides the setup's sharing.
         visibility_level: Whose view the observation is built for.
-        protocol: How a coordinator commands its devices.
+        protocol: How the agents coordinate, as `heron.powergrid.agents.scheme_of` takes it;
+            another than ``setpoint`` samples one environment at a time.
         checkpoint_freq: Updates between checkpoints.
         checkpoint_dir: Where the run writes everything.
         resume: Go on from the newest checkpoint in ``checkpoint_dir``.
         evaluate_freq: Updates between evaluations; the best policy so far is kept.
         patience: Evaluations without a better one after which the run stops; 0: never.
         engine: Overrides the setup's power-flow engine.
+        robust: What each episode draws anew: delays, losses, sensors, loads, lines; a preset's
+            name or `training.envs.robustness.Robustness`; only with batched sampling.
         address: Address of a Ray cluster; empty starts one here.
         wandb: Log to Weights & Biases (offline where there is no network).
         experiment_name: Name of the run.
@@ -71,28 +93,32 @@ class TrainOptions(BaseModel):
     train_batch_size: int = Field(3072, ge=8)
     minibatch_size: int = Field(1024, ge=8)
     epochs: int = Field(6, ge=1)
-    lr: float = Field(5e-4, gt=0)
+    lr: float = Field(2e-3, gt=0)
     lr_end: float = Field(1e-5, ge=0)
-    gamma: float = Field(0.99, ge=0, le=1)
+    gamma: float | None = Field(None, ge=0, le=1)
     lambda_: float = Field(0.6, ge=0, le=1)
     hidden: tuple[int, ...] = (128, 128)
-    std: float = Field(0.37, gt=0)
-    std_end: float | None = Field(None, gt=0)
+    std: float = Field(0.3, gt=0)
+    std_end: float | None = Field(0.12, gt=0)
+    storage_noise: float = Field(2.0, gt=0)
     clip: float = Field(0.2, gt=0)
     entropy: float = Field(0.0, ge=0)
     reward_scale: float = Field(20.0, gt=0)
     idle_baseline: bool = True
+    local_credit: bool = True
+    storage_shaping: bool = True
     seed: int = Field(0, ge=0)
     penalty: float | None = Field(None, ge=0)
     share_reward: bool | None = None
     visibility_level: Literal["system", "upper_level", "owner", "public"] = "upper_level"
-    protocol: Literal["setpoint", "price_signal", "p2p", "consensus"] = "setpoint"
+    protocol: str = SETPOINT
     checkpoint_freq: int = Field(10, ge=0)
     checkpoint_dir: Path = Path("runs/train")
     resume: bool = False
     evaluate_freq: int = Field(0, ge=0)
     patience: int = Field(0, ge=0)
     engine: str | None = None
+    robust: Robustness | None = None
     address: str = ""
     wandb: bool = False
     wandb_project: str = "heron"
@@ -100,16 +126,47 @@ class TrainOptions(BaseModel):
     event_driven_test: bool = False
     event_driven_episodes: int = Field(1, ge=1)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _one_at_a_time(cls, values: Any) -> Any:
+        """Sample other protocols from single environments, unless told otherwise."""
+        if isinstance(values, dict) and values.get("protocol", SETPOINT) != SETPOINT:
+            return {"batched": False, "num_envs_per_worker": SINGLE_ENVS, **values}
+        return values
+
+    @field_validator("protocol")
+    @classmethod
+    def _protocol_is_known(cls, name: str) -> str:
+        try:
+            scheme_of(name)
+        except ConfigError as error:
+            raise ValueError(f"{name!r}: expected {error.problems[0].expected}") from error
+        return name
+
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        if self.protocol != "setpoint":
+        if self.protocol != SETPOINT and self.batched:
             raise ValueError(
-                f"protocol {self.protocol!r}: policies command set-points; the other protocols "
-                "run in the environments of the examples"
+                f"protocol {self.protocol!r}: the batched environment knows set-points only; "
+                "leave out --batched"
             )
         if not self.hidden or min(self.hidden) < 1:
             raise ValueError(f"hidden {self.hidden!r}: at least one layer of at least one unit")
+        if self.robust is not None and not self.batched:
+            raise ValueError("robust: drawn by batched sampling only; leave out --no-batched")
         return self
+
+    @field_validator("robust", mode="before")
+    @classmethod
+    def _robust_by_name(cls, value: Any) -> Any:
+        return robustness_of(value) if isinstance(value, str) else value
+
+    @property
+    def discount(self) -> float:
+        """Discount a control step."""
+        if self.gamma is not None:
+            return self.gamma
+        return 0.0 if self.storage_shaping and self.batched else 0.99
 
     @property
     def shared_actor(self) -> bool:
@@ -125,6 +182,8 @@ class TrainOptions(BaseModel):
             flag = "--" + name.rstrip("_").replace("_", "-")
             if name == "hidden":
                 words.append(f"--hidden-dim {value[0]}")
+            elif name == "robust":
+                words.append(f"--robust {' '.join(words_of(self.robust))}")
             elif isinstance(value, bool):
                 words.append(flag if value else flag.replace("--", "--no-", 1))
             else:
@@ -138,6 +197,7 @@ class TrainOptions(BaseModel):
             "share_reward": self.share_reward,
             "engine": self.engine,
             "visibility_level": self.visibility_level,
+            "protocol": None if self.protocol == SETPOINT else self.protocol,
         }
         return {"train": True, **{k: v for k, v in chosen.items() if v is not None}}
 

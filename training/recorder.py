@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import csv
 import importlib
+import logging
 import os
+import socket
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 from torch.utils.tensorboard.writer import SummaryWriter
 
 from heron.errors import ConfigError, ConfigProblem
 from training.options import TrainOptions
+
+log = logging.getLogger(__name__)
+
+WANDB_URL = "https://api.wandb.ai"
+REACH_S = 5.0
+"""Seconds within which the server of Weights & Biases must answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,21 +108,23 @@ class _TensorBoard:
 
 
 class _Wandb:
-    """Online only where a key is set; otherwise offline, to be sent later with ``wandb sync``."""
+    """Online where a key is set and the server answers; else offline, for ``wandb sync`` later."""
 
     def __init__(self, directory: Path, options: TrainOptions) -> None:
         try:
             wandb = importlib.import_module("wandb")
         except ImportError as error:
-            expected = "the package 'wandb' installed: pip install wandb"
+            expected = "the package 'wandb' installed: pip install heron-hil[wandb]"
             raise ConfigError([ConfigProblem("--wandb", True, expected)]) from error
-        online = bool(os.environ.get("WANDB_API_KEY"))
+        why = _why_offline()
+        if why:
+            log.warning("Weights & Biases: %s; offline, send with: wandb sync %s", why, directory)
         self._run = wandb.init(
             project=options.wandb_project,
             name=options.experiment_name,
             dir=str(directory),
             config=options.model_dump(mode="json"),
-            mode="online" if online else "offline",
+            mode="offline" if why else "online",
         )
 
     def record(self, update: Update) -> None:
@@ -121,6 +132,21 @@ class _Wandb:
 
     def close(self) -> None:
         self._run.finish()
+
+
+def _why_offline() -> str:
+    """Return why Weights & Biases cannot be reached; empty if it can."""
+    if os.environ.get("WANDB_MODE") in ("offline", "disabled"):
+        return "WANDB_MODE says so"
+    if not os.environ.get("WANDB_API_KEY"):
+        return "WANDB_API_KEY is not set"
+    url = urlsplit(os.environ.get("WANDB_BASE_URL", WANDB_URL))
+    port = url.port or (80 if url.scheme == "http" else 443)
+    try:
+        socket.create_connection((url.hostname or "", port), timeout=REACH_S).close()
+    except OSError as error:
+        return f"no network to {url.hostname}:{port} ({error.strerror or error})"
+    return ""
 
 
 def _figures(update: Update) -> dict[str, Any]:

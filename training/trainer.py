@@ -23,7 +23,8 @@ import ray
 from ray.rllib.algorithms.algorithm import Algorithm
 
 from heron.errors import ConfigError, ConfigProblem
-from training.envs.timing import PRESETS
+from training.envs.days import first_days
+from training.envs.timing import PRESETS, Timing
 from training.envs.vector_agents import require_supported
 from training.errors import TrainingDiverged, TrainingError
 from training.evaluation.episodes import mean_figures, run_days
@@ -42,7 +43,15 @@ VALIDATION_STRIDE = 21
 
 OPTIONS_FILE = "options.json"
 BEST_FILE = "best.json"
-_SAME_RUN = ("setup", "algorithm", "independent_policies", "hidden", "visibility_level", "gamma")
+_SAME_RUN = (
+    "setup",
+    "algorithm",
+    "independent_policies",
+    "hidden",
+    "visibility_level",
+    "gamma",
+    "protocol",
+)
 
 
 @dataclass
@@ -126,7 +135,8 @@ class _Run:
         self._outcome = Outcome(directory, directory)
         self._best = _best_before(directory) if options.resume else math.inf
         self._since_best = 0
-        days = env.inner.setup.profiles.train_days.tolist()
+        setup = env.inner.setup
+        days = first_days(setup.profiles.train_days, setup.config).tolist()
         self._validation_days: list[int] = days[::VALIDATION_STRIDE]
 
     def until_done(self) -> Outcome:
@@ -190,11 +200,13 @@ class _Run:
         setup = self._env.inner.setup
         policies = trained_policies(self._algo, self._env, self._options)
         days = self._validation_days[: self._options.event_driven_episodes]
-        synchronous = run_days_timed(setup, policies, days, None).mean_return
-        return {
-            name: gap(synchronous, run_days_timed(setup, policies, days, timing).mean_return)
-            for name, timing in PRESETS.items()
-        }
+        protocol = self._options.protocol
+
+        def mean_return(timing: Timing | None) -> float:
+            return run_days_timed(setup, policies, days, timing, protocol=protocol).mean_return
+
+        synchronous = mean_return(None)
+        return {name: gap(synchronous, mean_return(timing)) for name, timing in PRESETS.items()}
 
     def _must_stop(self, update: Update) -> bool:
         limit = self._options.max_seconds
@@ -223,17 +235,26 @@ def start_ray(options: TrainOptions) -> None:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     if not ray.is_initialized():
         if options.address:
-            ray.init(address=options.address, logging_level="error")
+            _join_cluster(options.address)
         else:
             cpus = len(os.sched_getaffinity(0))
             _require_cpus(options.num_workers, cpus)
             ray.init(
+                address="local",  # not whatever cluster happens to run on this machine
                 num_cpus=max(cpus, options.num_workers + 1),
                 include_dashboard=False,
                 logging_level="error",
                 log_to_driver=False,
             )
     _require_cpus(options.num_workers, int(ray.cluster_resources().get("CPU", 1)))
+
+
+def _join_cluster(address: str) -> None:
+    try:
+        ray.init(address=address, logging_level="error", log_to_driver=False)
+    except (ConnectionError, ValueError) as error:
+        expected = f"a Ray cluster that answers: {str(error).splitlines()[0]}"
+        raise ConfigError([ConfigProblem("address", address, expected)]) from error
 
 
 def build_algorithm(options: TrainOptions, env: RllibMicrogrids) -> Algorithm:

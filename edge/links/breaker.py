@@ -27,19 +27,17 @@ class Breaker:
         device: For messages.
         now: Monotonic clock.
         backoff: Lengths of the windows.
+
+    Attributes:
+        open: Whether the unit did not answer last time.
     """
 
     def __init__(self, device: str, now: MonotonicClock, backoff: Backoff) -> None:
         self.device = device
         self._now = now
         self._backoff = backoff
-        self._failed = False
+        self.open = False
         self._retry_at_s = float("-inf")
-
-    @property
-    def open(self) -> bool:
-        """Whether the unit did not answer last time."""
-        return self._failed
 
     def check(self, timeout_s: float) -> None:
         """Pass, or raise at once while the window is not over.
@@ -53,10 +51,10 @@ class Breaker:
 
     def failed(self) -> None:
         """Note a time-out."""
-        self._failed = True
+        self.open = True
         self._retry_at_s = self._now() + self._backoff.next_s()
 
     def answered(self) -> None:
         """Note an answer; even a refusal is one."""
-        self._failed = False
+        self.open = False
         self._backoff.reset()

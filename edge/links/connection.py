@@ -1,47 +1,27 @@
-"""One Modbus connection: supervised, one request at a time, every reply checked.
-
-pymodbus moves the bytes. What it leaves open is settled here: it accepts a reply with too few
-registers or with another function code, never retries a first connection that failed, and
-waits out the whole time-out when the peer resets in mid-request. Its exceptions stop here.
-"""
+"""One Modbus connection: supervised, one request at a time, every reply checked."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import math
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Self
 
-from pymodbus.client.base import ModbusBaseClient
-from pymodbus.exceptions import ConnectionException, ModbusException
-from pymodbus.pdu import ModbusPDU
-
+from edge.links import pdu
 from edge.links.backoff import Backoff
 from edge.links.breaker import Breaker
+from edge.links.client import Client, ClientFactory
+from edge.links.turns import Turns
 from edge.timing import MonotonicClock
 from heron.errors import DeviceRejected, DeviceTimeout
-from heron.powergrid.registers.table import Space
+from heron.powergrid.registers.table import Block, Space, Write
 
 logger = logging.getLogger(__name__)
 
-ClientFactory = Callable[[Callable[[bool], None]], ModbusBaseClient]
-"""Makes a client that has not connected yet; is given what to call when the state changes."""
-
-READ_FUNCTION = {Space.COIL: 1, Space.DISCRETE: 2, Space.HOLDING: 3, Space.INPUT: 4}
-WRITE_COILS, WRITE_REGISTERS = 15, 16
-EXCEPTIONS = {
-    1: "illegal function",
-    2: "illegal data address",
-    3: "illegal data value",
-    4: "server failure",
-    5: "acknowledge",
-    6: "busy",
-    10: "gateway path unavailable",
-    11: "gateway target did not answer",
-}
+BIT_SPACES = (Space.COIL, Space.DISCRETE)
 
 
 class LinkDown(DeviceTimeout):
@@ -62,39 +42,6 @@ class LinkCounters:
     rejected: int = 0
     connects: int = 0
     lost: int = 0
-
-
-def _raise_swallowed_cancellation() -> None:
-    """Be cancelled after all, if a reply and the cancellation came in the same instant.
-
-    Until Python 3.12 `asyncio.wait_for`, in which pymodbus waits, then returns the reply and
-    forgets the cancellation, and a task that loops would never end.
-    """
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError
-
-
-def _read(
-    client: ModbusBaseClient, unit: int, address: int, count: int, space: Space
-) -> Awaitable[ModbusPDU]:
-    match space:
-        case Space.HOLDING:
-            return client.read_holding_registers(address, count=count, device_id=unit)
-        case Space.INPUT:
-            return client.read_input_registers(address, count=count, device_id=unit)
-        case Space.COIL:
-            return client.read_coils(address, count=count, device_id=unit)
-        case Space.DISCRETE:
-            return client.read_discrete_inputs(address, count=count, device_id=unit)
-
-
-def _write(
-    client: ModbusBaseClient, unit: int, address: int, values: Sequence[int], function: int
-) -> Awaitable[ModbusPDU]:
-    if function == WRITE_COILS:
-        return client.write_coils(address, [bool(v) for v in values], device_id=unit)
-    return client.write_registers(address, list(values), device_id=unit)
 
 
 class ModbusConnection:
@@ -138,11 +85,10 @@ class ModbusConnection:
         self._drop_after = 1 if reconnect_on_silence else drop_after
         self._backoff = backoff or Backoff(0.1, 5.0)
         self._unit_backoff = unit_backoff
-        self._client: ModbusBaseClient | None = None
-        self._turn = asyncio.Lock()
+        self._client: Client | None = None
+        self._turns = Turns()
         self._up = asyncio.Event()
         self._down = asyncio.Event()
-        self._in_flight: asyncio.Timeout | None = None
         self._breakers: dict[int, Breaker] = {}
         self._silent = 0
         self._supervisor: asyncio.Task[None] | None = None
@@ -173,45 +119,51 @@ class ModbusConnection:
             await asyncio.gather(self._supervisor, return_exceptions=True)
         self._drop()
 
+    # --- connecting ---
+
     async def _supervise(self) -> None:
         said = False
         while True:
-            self._down.clear()
-            client = self._make_client(self._state_changed)
-            self._client = client
+            down = self._down = asyncio.Event()
+            client = self._client = self._make_client(partial(self._went_down, down))
             connected = await client.connect()
-            _raise_swallowed_cancellation()
-            if connected and not self._down.is_set():
-                self._backoff.reset()
+            if connected and not down.is_set():
                 self.counters.connects += 1
-                self._silent = 0
-                self._breakers.clear()
                 said = False
                 logger.info("link_up address=%s", self.address)
                 self._up.set()
-                await self._down.wait()
+                await down.wait()
                 logger.warning("link_lost address=%s", self.address)
-            elif not said:
-                said = True
-                logger.warning("link_down address=%s", self.address)
+            else:
+                # Nobody was there, so whoever comes next may be another: ask every unit again.
+                self._breakers.clear()
+                if not said:
+                    said = True
+                    logger.warning("link_down address=%s", self.address)
             self._drop()
             await asyncio.sleep(self._backoff.next_s())
 
-    def _state_changed(self, connected: bool) -> None:
-        if connected:
+    def _went_down(self, down: asyncio.Event) -> None:
+        """Note that the peer is gone; ``down`` tells which of the connections it was."""
+        if down is not self._down or down.is_set():
             return
+        # The peer ended it and may have been restarted: units that were silent are asked again.
+        self._breakers.clear()
+        self._lose()
+
+    def _lose(self) -> None:
         self.counters.lost += self._up.is_set()
         self._up.clear()
+        self._silent = 0
         self._down.set()
-        if self._in_flight is not None and not self._in_flight.expired():
-            # The peer is gone: whoever waits for its reply is told now, not at the time-out.
-            self._in_flight.reschedule(asyncio.get_running_loop().time())
 
     def _drop(self) -> None:
         self._up.clear()
         if self._client is not None:
             self._client.close()
             self._client = None
+
+    # --- asking ---
 
     async def read(
         self, device: str, unit: int, address: int, count: int, space: Space = Space.HOLDING
@@ -222,18 +174,26 @@ class ModbusConnection:
             DeviceTimeout: No connection, no answer, or the unit's breaker is open.
             DeviceRejected: An exception code, or a reply that does not fit the request.
         """
-        reply = await self._ask(
-            device, unit, lambda client: _read(client, unit, address, count, space)
-        )
+        data = await self.read_block(device, unit, Block(address, count, space))
+        return [data[i] << 8 | data[i + 1] for i in range(0, len(data), 2)]
+
+    async def read_block(self, device: str, unit: int, block: Block) -> bytes:
+        """Read neighbouring registers as their bytes, high byte first; a bit as a word of 0 or 1.
+
+        Raises:
+            DeviceTimeout: As `read`.
+            DeviceRejected: As `read`.
+        """
+        request = pdu.read_request(block.space, block.address, block.count)
+        reply = await self._ask(device, unit, request)
         self.counters.reads += 1
-        self._check(device, unit, reply, READ_FUNCTION[space])
-        if space in (Space.COIL, Space.DISCRETE):
-            if len(reply.bits) != 8 * math.ceil(count / 8):
-                raise self._nonsense(device, f"asked for {count} bits, got {len(reply.bits)}")
-            return [int(bit) for bit in reply.bits[:count]]
-        if len(reply.registers) != count:
-            raise self._nonsense(device, f"asked for {count} registers, got {len(reply.registers)}")
-        return list(reply.registers)
+        try:
+            if block.space in BIT_SPACES:
+                bits = pdu.bits_of(reply, request, block.count)
+                return b"".join(bit.to_bytes(2, "big") for bit in bits)
+            return pdu.registers_of(reply, request, block.count)
+        except pdu.Refusal as refusal:
+            raise self._rejected(device, refusal) from refusal
 
     async def write(
         self,
@@ -249,52 +209,87 @@ class ModbusConnection:
             DeviceTimeout: As `read`; whether the device took the write is not known then.
             DeviceRejected: As `read`; also on a read-only connection.
         """
+        data = b"".join(value.to_bytes(2, "big") for value in values)
+        await self.write_block(device, unit, Write(address, data, space))
+
+    async def write_block(self, device: str, unit: int, write: Write) -> None:
+        """Write neighbouring registers, or coils, given as their bytes.
+
+        Raises:
+            DeviceTimeout: As `write`.
+            DeviceRejected: As `write`.
+        """
+        self._may_write(device)
+        if write.space is Space.COIL:
+            request = pdu.write_bits_request(write.address, write.words)
+        else:
+            request = pdu.write_request(write.address, write.data)
+        reply = await self._ask(device, unit, request)
+        self.counters.writes += 1
+        try:
+            pdu.check_written(reply, request)
+        except pdu.Refusal as refusal:
+            raise self._rejected(device, refusal) from refusal
+
+    async def write_and_read(self, device: str, unit: int, write: Write, block: Block) -> bytes:
+        """Write registers and read others (or the same) in one request, function 23.
+
+        Returns:
+            The bytes of what was read, after the write.
+
+        Raises:
+            DeviceTimeout: As `write`.
+            DeviceRejected: As `write`; with exception code 1 where the device has no function 23,
+                and then nothing was written.
+        """
+        self._may_write(device)
+        request = pdu.read_write_request(block.address, block.count, write.address, write.data)
+        reply = await self._ask(device, unit, request)
+        self.counters.reads += 1
+        self.counters.writes += 1
+        try:
+            return pdu.registers_of(reply, request, block.count)
+        except pdu.Refusal as refusal:
+            raise self._rejected(device, refusal) from refusal
+
+    def _may_write(self, device: str) -> None:
         if self.read_only:
             raise DeviceRejected(device, f"{self.address} was opened read-only, nothing written")
-        function = WRITE_COILS if space is Space.COIL else WRITE_REGISTERS
-        reply = await self._ask(
-            device, unit, lambda client: _write(client, unit, address, values, function)
-        )
-        self.counters.writes += 1
-        self._check(device, unit, reply, function)
-        if (reply.address, reply.count) != (address, len(values)):
-            raise self._nonsense(
-                device,
-                f"wrote {len(values)} values at {address}, "
-                f"the reply is for {reply.count} at {reply.address}",
-            )
 
-    async def _ask(
-        self, device: str, unit: int, send: Callable[[ModbusBaseClient], Awaitable[ModbusPDU]]
-    ) -> ModbusPDU:
+    async def _ask(self, device: str, unit: int, request: bytes) -> bytes:
         breaker = self._breakers.get(unit)
         if breaker is None:
             breaker = Breaker(device, self._now, self._unit_backoff())
             self._breakers[unit] = breaker
-        breaker.check(self._timeout_s)
-        async with self._turn:
-            client = self._client
-            if client is None or not self.connected:
-                raise LinkDown(device, self.address, self._timeout_s)
-            try:
-                async with asyncio.timeout(self._timeout_s) as deadline:
-                    self._in_flight = deadline
-                    try:
-                        reply = await send(client)
-                    finally:
-                        self._in_flight = None
-            except ConnectionException as error:
-                raise LinkDown(device, self.address, self._timeout_s) from error
-            except (TimeoutError, ModbusException) as error:
-                if not self.connected:
-                    raise LinkDown(device, self.address, self._timeout_s) from error
-                self._note_silence(breaker)
-                raise DeviceTimeout(device, self._timeout_s) from error
-            self._silent = 0
+        if breaker.open:
+            breaker.check(self._timeout_s)
+        if not self._turns.take():
+            await self._turns.wait()
+        try:
+            return await self._ask_in_turn(device, unit, request, breaker)
+        finally:
+            self._turns.pass_on()
+
+    async def _ask_in_turn(self, device: str, unit: int, request: bytes, breaker: Breaker) -> bytes:
+        client = self._client
+        if client is None or not self._up.is_set():
+            raise LinkDown(device, self.address, self._timeout_s)
+        if breaker.open:  # it may have failed while others had their turn
+            breaker.check(self._timeout_s)
+        try:
+            reply = await client.ask(unit, request)
+        except TimeoutError as error:
+            self._note_silence(breaker)
+            raise DeviceTimeout(device, self._timeout_s) from error
+        except ConnectionError as error:
+            raise LinkDown(device, self.address, self._timeout_s) from error
+        self._silent = 0
+        if breaker.open:
             breaker.answered()
-            _raise_swallowed_cancellation()
-            if self._gap_s:
-                await asyncio.sleep(self._gap_s)
+        if self._backoff.failures:
+            self._backoff.reset()
+        if self._gap_s:
+            await asyncio.sleep(self._gap_s)
         return reply
 
     def _note_silence(self, breaker: Breaker) -> None:
@@ -303,22 +298,9 @@ class ModbusConnection:
         breaker.failed()
         if self._silent >= self._drop_after:
             logger.warning("link_silent address=%s timeouts=%d", self.address, self._silent)
-            self._state_changed(False)
+            # The units' windows stay: a dead one must not cost its neighbours more than before.
+            self._lose()
 
-    def _check(self, device: str, unit: int, reply: ModbusPDU, function: int) -> None:
-        if reply.isError():
-            self.counters.rejected += 1
-            code = reply.exception_code
-            raise DeviceRejected(
-                device, f"exception {code:#04x} ({EXCEPTIONS.get(code, 'unknown')})", code
-            )
-        if reply.function_code != function:
-            raise self._nonsense(
-                device, f"asked with function {function}, answered with {reply.function_code}"
-            )
-        if reply.dev_id != unit:
-            raise self._nonsense(device, f"asked unit {unit}, answered as {reply.dev_id}")
-
-    def _nonsense(self, device: str, reason: str) -> DeviceRejected:
+    def _rejected(self, device: str, refusal: pdu.Refusal) -> DeviceRejected:
         self.counters.rejected += 1
-        return DeviceRejected(device, reason)
+        return DeviceRejected(device, str(refusal), refusal.code)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import math
-import struct
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from edge.links.connection import ModbusConnection
+from edge.links.pdu import ILLEGAL_FUNCTION, MOST_WRITTEN_BESIDE_A_READ
 from edge.links.rota import Rota
 from edge.timing import PlantTime
 from heron.errors import ConfigError, DeviceRejected, TransportError
@@ -18,6 +18,7 @@ from heron.powergrid.quantities import Setpoint
 from heron.powergrid.registers import Block, DerTable, Words
 from heron.powergrid.registers.discovery import discover
 from heron.powergrid.registers.map_table import READING_POINTS, DeviceTable, MapTable
+from heron.powergrid.registers.table import Space, Write
 
 logger = logging.getLogger(__name__)
 
@@ -48,8 +49,8 @@ async def read_words(
     """Read blocks of registers, one request each; ``into`` takes them in and is returned."""
     words = Words() if into is None else into
     for block in blocks:
-        got = await connection.read(device, unit, block.address, block.count, block.space)
-        words.add(block.address, struct.pack(f">{len(got)}H", *got), block.space)
+        data = await connection.read_block(device, unit, block)
+        words.add(block.address, data, block.space)
     return words
 
 
@@ -116,12 +117,18 @@ class ModbusDeviceLink(ModbusMeterLink):
 
     Each write carries the reversion time; a set-point that the device holds already is written
     again only when half of that time has passed. The held set-point is read back after each
-    write, and read with every cycle, so a device that reverted by itself is noticed.
+    write, and read with every cycle, so a device that reverted by itself is noticed. The
+    controller's heartbeat, where the device takes one, goes with each set-point, and by itself
+    while the set-point stands.
 
     Args:
         table: Its registers.
         reversion_s: Plant seconds of silence after which the device reverts; None for never.
+        heartbeat_s: Wall seconds between two heartbeats while the set-point stands; None for
+            heartbeats with set-points only.
         read_only: Refuse to write.
+        read_write: Write and read back in one request (function 23); a device that refuses it
+            is asked with functions 16 and 3 from then on.
         discover: Find out first where this maker's device has its models and with which scale
             factors, and again after each time that it could not be read: it may be another one
             then. Until that is known nothing is decoded and nothing is written.
@@ -136,7 +143,9 @@ class ModbusDeviceLink(ModbusMeterLink):
         time: PlantTime,
         *,
         reversion_s: float | None,
+        heartbeat_s: float | None = None,
         read_only: bool = False,
+        read_write: bool = False,
         discover: bool = False,
     ) -> None:
         super().__init__(device_id, connection, unit, table, time)
@@ -149,11 +158,14 @@ class ModbusDeviceLink(ModbusMeterLink):
         self._refused: set[Block] = set()
         self._kept: dict[str, Value] = {}
         self._reversion_s = reversion_s
+        self._heartbeat_s = heartbeat_s
         self._read_only = read_only
+        self._read_write = read_write
         self._held: Setpoint | None = None
         self._refreshed_s = -math.inf
         self._beat = 0
-        self._quantised: tuple[Setpoint | None, Setpoint] = (None, Setpoint(0.0))
+        self._beat_at_s = -math.inf
+        self._encoded: _Encoded | None = None
         self._note_resolution()
         self._audited = not read_only and bool(table.controls)
         if self._audited:
@@ -185,6 +197,8 @@ class ModbusDeviceLink(ModbusMeterLink):
             if held is not None:
                 points |= {P_SET: held.p_mw, Q_SET: held.q_mvar}
         fresh = self._snapshot(points)
+        if not self._slow:
+            return fresh
         self._kept |= {n: v for n, v in fresh.values.items() if n not in READING_POINTS}
         return replace(fresh, values={**self._kept, **fresh.values})
 
@@ -219,7 +233,7 @@ class ModbusDeviceLink(ModbusMeterLink):
         self._der = self._table = table
         self._blocks = table.sweep if self._audited else table.telemetry
         self._held = None
-        self._quantised = None, Setpoint(0.0)
+        self._encoded = None
         self._note_resolution()
         self._to_discover = False
 
@@ -243,36 +257,80 @@ class ModbusDeviceLink(ModbusMeterLink):
             raise DeviceRejected(self._device_id, "the link was opened read-only")
         if self._to_discover:
             raise DeviceRejected(self._device_id, "its registers are not known yet")
-        known, wanted = self._quantised
-        if known != setpoint:
-            wanted = self._quantise(setpoint)
-            self._quantised = setpoint, wanted
+        encoded = self._encode(setpoint)
+        wanted = encoded.wanted
         if self._same(self._held, wanted) and not self._refresh_due():
+            await self._keep_beating()
             return WriteResult(WriteStatus.UNCHANGED, wanted, self._held)
-        writes = self._der.encode_setpoint(setpoint, self._reversion_s)
         self._held = None
         self._refreshed_s = -math.inf
-        self._beat += 1
         sent_s = self._time.elapsed_s()
-        for write in (*writes, *self._der.heartbeat_writes(self._beat)):
-            await self._connection.write(
-                self._device_id, self._unit, write.address, write.words, write.space
-            )
-        self._refreshed_s = sent_s
+        *first, last = (*encoded.writes, *self._next_beat())
+        for write in first:
+            await self._connection.write_block(self._device_id, self._unit, write)
         if not self._audited:
+            await self._connection.write_block(self._device_id, self._unit, last)
+            self._refreshed_s = sent_s
             self._held = wanted
             return WriteResult(WriteStatus.WRITTEN, wanted)
-        words = await read_words(self._connection, self._device_id, self._unit, self._der.controls)
+        words = await self._write_and_read_back(last)
+        self._refreshed_s = sent_s
         self._held = self._der.decode_setpoint(words)
         same = self._same(self._held, wanted)
         status = WriteStatus.WRITTEN if same else WriteStatus.READ_BACK_DIFFERS
         return WriteResult(status, wanted, self._held)
 
-    def _quantise(self, setpoint: Setpoint) -> Setpoint:
+    def _encode(self, setpoint: Setpoint) -> _Encoded:
+        """Return the writes of a set-point, and the set-point as their registers hold it."""
+        encoded = self._encoded
+        if encoded is not None and encoded.setpoint == setpoint:
+            return encoded
+        words = Words()
         try:
-            return self._der.quantise(setpoint)
+            writes = self._der.encode_setpoint(setpoint, self._reversion_s)
         except ValueError as error:
             raise DeviceRejected(self._device_id, f"cannot be written: {error}") from error
+        for write in writes:
+            words.add(write.address, write.data, write.space)
+        wanted = self._der.decode_setpoint(words)
+        if wanted is None:
+            raise DeviceRejected(self._device_id, "takes no set-point: its map has no p_set_mw")
+        self._encoded = encoded = _Encoded(setpoint, writes, wanted)
+        return encoded
+
+    async def _write_and_read_back(self, write: Write) -> Words:
+        """Make the last write, and read the controls, in one request where the device can."""
+        connection, device, unit = self._connection, self._device_id, self._unit
+        controls = self._der.controls
+        if self._read_write and _fits_one_request(write, controls):
+            try:
+                data = await connection.write_and_read(device, unit, write, controls[0])
+            except DeviceRejected as error:
+                if error.exception_code != ILLEGAL_FUNCTION:
+                    raise
+                # It says that it did nothing, so the same is asked in two requests.
+                self._read_write = False
+                logger.warning("no_function_23 device=%s", device)
+            else:
+                words = Words([(controls[0].address, data)])
+                return await read_words(connection, device, unit, controls[1:], words)
+        await connection.write_block(device, unit, write)
+        return await read_words(connection, device, unit, controls)
+
+    def _next_beat(self) -> tuple[Write, ...]:
+        self._beat += 1
+        self._beat_at_s = self._time.now()
+        return self._der.heartbeat_writes(self._beat)
+
+    async def _keep_beating(self) -> None:
+        """Write the heartbeat alone, when it is due."""
+        if self._heartbeat_s is None:
+            return
+        # A cycle that comes a little early must not leave a beat out.
+        if self._time.now() - self._beat_at_s < 0.75 * self._heartbeat_s:
+            return
+        for write in self._next_beat():
+            await self._connection.write_block(self._device_id, self._unit, write)
 
     def _refresh_due(self) -> bool:
         if self._reversion_s is None:
@@ -284,4 +342,20 @@ class ModbusDeviceLink(ModbusMeterLink):
             held is not None
             and abs(held.p_mw - wanted.p_mw) <= self._p_within_mw
             and abs(held.q_mvar - wanted.q_mvar) <= self._q_within_mvar
+            and held.tap == wanted.tap
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Encoded:
+    """A set-point, the writes that command it, and what their registers will hold."""
+
+    setpoint: Setpoint
+    writes: tuple[Write, ...]
+    wanted: Setpoint
+
+
+def _fits_one_request(write: Write, controls: Sequence[Block]) -> bool:
+    """Whether function 23 can make a write and the first read: it knows holding registers only."""
+    holding = write.space is Space.HOLDING and controls[0].space is Space.HOLDING
+    return holding and len(write.data) <= 2 * MOST_WRITTEN_BESIDE_A_READ

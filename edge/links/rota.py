@@ -22,6 +22,10 @@ class Rota(Generic[T]):
         self._now = now
         self._last_s = dict.fromkeys(rests_s, -math.inf)
 
+    def __bool__(self) -> bool:
+        """Whether there is anybody to give a turn to."""
+        return bool(self._rests_s)
+
     def next(self) -> T | None:
         """Return whose turn it is now, which takes it; None if all have to rest."""
         now = self._now()

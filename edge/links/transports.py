@@ -1,71 +1,36 @@
-"""The transports of Modbus: TCP, RTU over TCP, RTU over a serial line, TLS."""
+"""The transports of Modbus: TCP, TLS, RTU over TCP, RTU over a serial line."""
 
 from __future__ import annotations
 
 import ssl
 from collections.abc import Callable
 
-from pymodbus import FramerType
-from pymodbus.client import AsyncModbusSerialClient, AsyncModbusTcpClient
-from pymodbus.client.base import ModbusBaseClient
-from pymodbus.transport import CommParams, CommType
-
-from edge.links.connection import ClientFactory
+from edge.links.client import Client, ClientFactory
+from edge.links.mbap import MbapClient
 from edge.site import LinkConfig, TlsConfig
 from heron.errors import ConfigError, ConfigProblem
-
-# The connection's own deadline decides; pymodbus's later one only bounds its connect.
-LATER_S = 1.0
+from heron.powergrid.registers.roles import ROLES, Rights, role_in
 
 
 def tcp_client(
-    host: str, port: int, timeout_s: float, framer: FramerType = FramerType.SOCKET
+    host: str, port: int, timeout_s: float, context: ssl.SSLContext | None = None
 ) -> ClientFactory:
-    """Return a factory of clients over TCP; with the RTU framer, of a serial server."""
+    """Return a factory of clients of Modbus/TCP, inside TLS where a context is given.
 
-    def make(changed: Callable[[bool], None]) -> ModbusBaseClient:
-        return AsyncModbusTcpClient(
-            host,
-            port=port,
-            framer=framer,
-            timeout=timeout_s + LATER_S,
-            retries=0,
-            reconnect_delay=0,
-            trace_connect=changed,
-        )
+    Modbus/TCP Security keeps the header: its frames are those of Modbus/TCP, however TLS cuts
+    them into records.
+
+    Source: MODBUS/TCP Security Protocol Specification v21, section 6.
+    """
+
+    def make(lost: Callable[[], None]) -> Client:
+        return MbapClient(host, port, timeout_s, lost, context)
 
     return make
 
 
-class _TlsClient(AsyncModbusTcpClient):
-    """Modbus/TCP frames, header and all, inside TLS, as the specification has them.
-
-    pymodbus's own TLS client leaves the header out, and takes one TLS record as one frame.
-
-    Source: MODBUS/TCP Security Protocol Specification, v21, section 6.
-    """
-
-    def __init__(
-        self,
-        host: str,
-        port: int,
-        context: ssl.SSLContext,
-        timeout_s: float,
-        changed: Callable[[bool], None],
-    ) -> None:
-        self.comm_params = CommParams(
-            comm_type=CommType.TLS,
-            host=host,
-            port=port,
-            sslctx=context,
-            reconnect_delay=0,
-            timeout_connect=timeout_s,
-        )
-        super().__init__(host, port=port, retries=0, trace_connect=changed)
-
-
-def tls_client(host: str, port: int, timeout_s: float, tls: TlsConfig) -> ClientFactory:
-    """Return a factory of clients of Modbus/TCP Security: mutual TLS, 1.2 or newer.
+def tls_context(tls: TlsConfig) -> ssl.SSLContext:
+    """Return what a client of Modbus/TCP Security connects with: mutual TLS, 1.2 or newer.
 
     Raises:
         ConfigError: A certificate or key cannot be used.
@@ -78,30 +43,16 @@ def tls_client(host: str, port: int, timeout_s: float, tls: TlsConfig) -> Client
     except (OSError, ssl.SSLError) as error:
         where = f"{tls.ca}, {tls.cert}, {tls.key}"
         raise ConfigError([ConfigProblem("tls", where, f"cannot be used: {error}")]) from error
-
-    def make(changed: Callable[[bool], None]) -> ModbusBaseClient:
-        return _TlsClient(host, port, context, timeout_s + LATER_S, changed)
-
-    return make
+    return context
 
 
-def serial_client(path: str, baudrate: int, parity: str, timeout_s: float) -> ClientFactory:
-    """Return a factory of clients over a serial line, RTU, 8 data bits."""
+def may_only_read(tls: TlsConfig) -> bool:
+    """Whether the role in this edge's own certificate forbids to write.
 
-    def make(changed: Callable[[bool], None]) -> ModbusBaseClient:
-        return AsyncModbusSerialClient(
-            path,
-            baudrate=baudrate,
-            parity=parity,
-            # The standard asks for two stop bits where there is no parity bit.
-            stopbits=2 if parity == "N" else 1,
-            timeout=timeout_s + LATER_S,
-            retries=0,
-            reconnect_delay=0,
-            trace_connect=changed,
-        )
-
-    return make
+    A role that we do not know, or none, is left to the device to judge.
+    """
+    role = role_in(tls.cert)
+    return role is not None and Rights.WRITE not in ROLES.get(role, Rights.WRITE)
 
 
 def client_factory(link: LinkConfig) -> ClientFactory:
@@ -111,9 +62,24 @@ def client_factory(link: LinkConfig) -> ClientFactory:
         ConfigError: A certificate or key cannot be used.
     """
     if link.kind == "serial":
-        return serial_client(link.address, link.baudrate, link.parity, link.timeout_s)
+        return _rtu(link)
     host, _, port = link.address.rpartition(":")
-    if link.tls is not None:
-        return tls_client(host, int(port), link.timeout_s, link.tls)
-    framer = FramerType.RTU if link.kind == "rtu_over_tcp" else FramerType.SOCKET
-    return tcp_client(host, int(port), link.timeout_s, framer)
+    if link.kind == "rtu_over_tcp":
+        return _rtu(link)
+    context = None if link.tls is None else tls_context(link.tls)
+    return tcp_client(host, int(port), link.timeout_s, context)
+
+
+def _rtu(link: LinkConfig) -> ClientFactory:
+    # An edge without RTU does without pymodbus: less to import, less memory.
+    from edge.links import rtu
+
+    rtu.quieten()
+
+    def make(lost: Callable[[], None]) -> Client:
+        if link.kind == "serial":
+            return rtu.over_serial(link.address, link.baudrate, link.parity, link.timeout_s, lost)
+        host, _, port = link.address.rpartition(":")
+        return rtu.over_tcp(host, int(port), link.timeout_s, lost)
+
+    return make

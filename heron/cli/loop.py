@@ -189,7 +189,7 @@ class LoopRunner:
             *("--seed", str(plan.seed), "--start", plan.start, "--verbose"),
             *_pacing(plan),
         ]
-        controller = ["controller", *common]
+        controller = ["controller", *common, "--protocol", plan.protocol]
         if plan.policy is not None:
             controller += ["--policy", plan.policy]
         if plan.http is not None:

@@ -32,7 +32,7 @@ SUMMARIES = {
     "scan": "find units and SunSpec models behind an address",
     "controller": "run the coordinators and the DSO",
     "setups": "list, show and check setups",
-    "policy": "show, check and sign policy files",
+    "policy": "show, check, sign, promote and roll back policies",
     "feeder": "inspect and solve a feeder or a setup's network",
     "train": "train policies",
     "evaluate": "compare policies on test days",

@@ -1,4 +1,4 @@
-"""``heron policy``: look at policy files, check, sign and compare them."""
+"""``heron policy``: look at policy files, check, sign and compare them, and lead those that run."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from heron.cli.policy_field import VERBS, add_verbs, ask
 from heron.errors import HeronError
 from heron.policy import container, signing
 from heron.policy.manifest import Manifest
@@ -17,7 +18,9 @@ from heron.policy.onnx_policy import verify
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="heron policy", description="Look at policy files, check, sign and compare them."
+        prog="heron policy",
+        description="Look at policy files, check, sign and compare them; promote and roll back "
+        "those of agents that run.",
     )
     verbs = parser.add_subparsers(dest="verb", required=True)
     show = verbs.add_parser("show", help="what a policy was made for, and how good it was")
@@ -34,6 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     diff.add_argument("other", type=Path)
     for verb in (show, check, sign, diff):
         verb.add_argument("--json", action="store_true", help="print JSON")
+    add_verbs(verbs)
     return parser
 
 
@@ -41,6 +45,7 @@ def run(argv: Sequence[str]) -> int:
     """Run the sub-command; return its exit code."""
     args = _parser().parse_args(list(argv))
     verbs = {"show": _show, "verify": _verify, "sign": _sign, "diff": _diff}
+    verbs |= dict.fromkeys(VERBS, ask)
     try:
         return verbs[args.verb](args)
     except HeronError as error:

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from heron.messaging.tally import Tally
+from heron.messaging.tally import MarketTotal, Tally
 
 SCHEMA = 1
 """Grows when a key changes its meaning or goes away."""
@@ -61,6 +61,7 @@ def build_report(
         },
         "edges": dict(edges),
         "mqtt": {"messages": sum(tally.messages.values()), "topics": dict(tally.messages), **bus},
+        "market": _market(tally.market),
         "alarms": [alarm.model_dump() for alarm in tally.alarms],
         "memory_mb": {name: dict(values) for name, values in memory_mb.items()},
         "memory_total_mb": {
@@ -101,3 +102,10 @@ def _by_agent(counts: Mapping[str, int]) -> dict[str, dict[str, int]]:
 def _sum(values: Any) -> float | None:
     known = [v for v in values if v is not None]
     return round(sum(known), 1) if known else None
+
+
+def _market(market: MarketTotal) -> dict[str, Any] | None:
+    """Return what the operator's protocol did; None where there is none."""
+    if not market.rounds:
+        return None
+    return {**asdict(market), "energy_mwh": round(market.energy_mwh, 6)}

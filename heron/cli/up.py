@@ -51,6 +51,7 @@ def run(argv: Sequence[str]) -> int:
         seed=options.seed,
         start=options.start,
         policy="none" if options.no_policy else options.policy,
+        protocol=options.protocol,
         port=options.port,
         broker=options.broker,
         site=options.site,
@@ -234,6 +235,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--policy", metavar="P", help="policy file or directory, none, or rule")
     add("--no-policy", action="store_true", help="the same as --policy none")
+    add(
+        "--protocol",
+        default="setpoint",
+        metavar="P",
+        help="how the site coordinates: setpoint (default), price, p2p, consensus, system, or "
+        "module:NAME or FILE.py:NAME",
+    )
     add("--seed", type=int, default=0)
     add(
         "--start",

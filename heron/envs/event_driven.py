@@ -125,8 +125,8 @@ class EventDriven(Occurrences):
             on_action_effect: Called as ``(agent_id, action)`` when a field agent's action takes
                 effect, clipped to its bounds; its ``apply_action(action)`` if not given.
             on_env_update: Called as ``(time_from, time_to)``, in plant seconds, to advance the
-                plant with the set-points in force and to fill the agents' features; before
-                anyone measures or any set-point changes.
+                plant with the set-points in force and to fill the agents' features (or see
+                `refresh`); before anyone measures or any set-point changes.
         """
         self._global_state_fn = global_state_fn
         self._on_action_effect = on_action_effect
@@ -179,6 +179,7 @@ class EventDriven(Occurrences):
         count = scheduler.run_until(t_end, max_events, include_end=include_end)
         if scheduler.current_time == t_end:
             self.advance_plant(t_end)
+        self.refresh()
         return count
 
     def advance_plant(self, time_s: float) -> None:
@@ -192,7 +193,18 @@ class EventDriven(Occurrences):
                 self._on_env_update(start, time_s)
             self._plant_time_s = time_s
             if self._watched:
+                self.refresh()
                 self._check_conditions(time_s)
+
+    def refresh(self, agent_id: str | None = None) -> None:
+        """Fill features from the plant, where an environment does so only when they are needed.
+
+        Called before an agent takes part in an event, and for all before anything else may look.
+        Does nothing here: `on_env_update` is expected to fill them.
+
+        Args:
+            agent_id: Whose features are about to be used; None: anybody's.
+        """
 
     # --- handlers -----------------------------------------------------------------------
 
@@ -206,6 +218,7 @@ class EventDriven(Occurrences):
             scheduler.schedule_agent_tick(event.agent_id, tick_config=agent.tick_config)
         if time_s > self._plant_time_s:
             self.advance_plant(time_s)
+        self.refresh(event.agent_id)
         if self.proxy is not None:
             delay = agent.tick_config.next_msg_delay()
             picture = agent.state.snapshot(time_s)
@@ -214,6 +227,7 @@ class EventDriven(Occurrences):
 
     def _handle_observation(self, event: Event, scheduler: EventScheduler) -> None:
         agent = self._known[event.agent_id]
+        self.refresh(event.agent_id)
         observation: Observation | None = event.payload
         if observation is None:
             observation = agent.observe(self._global_state(), self.proxy)
@@ -224,6 +238,7 @@ class EventDriven(Occurrences):
         if self.proxy is not None and event.agent_id == self.proxy.agent_id:
             self.proxy.receive(event.payload)
         elif recipient is not None:
+            self.refresh(event.agent_id)
             for kind, sender, content in self._carried(event):
                 recipient.on_message(kind, sender, content, scheduler)
 
@@ -238,11 +253,13 @@ class EventDriven(Occurrences):
     def _handle_effect(self, event: Event, scheduler: EventScheduler) -> None:
         agent = self._known[event.agent_id]
         if event.priority == SEND_PRIORITY:
+            self.refresh(event.agent_id)
             action, observation = event.payload
             agent.take_action(action, observation, scheduler)
             return
         if event.timestamp > self._plant_time_s:
             self.advance_plant(event.timestamp)
+        self.refresh(event.agent_id)
         if self._on_action_effect is None:
             agent.take_action(event.payload)
         else:
@@ -251,6 +268,7 @@ class EventDriven(Occurrences):
 
     def _handle_env_update(self, event: Event, scheduler: EventScheduler) -> None:
         self.advance_plant(event.timestamp)
+        self.refresh()
         interval = self._env_update_interval_s
         if interval is not None:
             # a product and not a sum: the millionth update is still on the grid
@@ -260,4 +278,5 @@ class EventDriven(Occurrences):
 
     def _handle_custom(self, event: Event, scheduler: EventScheduler) -> None:
         self.advance_plant(event.timestamp)
+        self.refresh()
         self._occur(event)

@@ -12,6 +12,7 @@ from heron.messaging.wire import (
     Command,
     CommandResult,
     Decision,
+    MarketRecord,
     Message,
     PlantClock,
     Status,
@@ -104,6 +105,44 @@ class Commands:
 
 
 @dataclass(slots=True)
+class MarketTotal:
+    """What the operator's protocol decided, summed over its rounds.
+
+    Attributes:
+        protocol: Which.
+        rounds: Times that it ran.
+        cleared: Times that something was traded.
+        energy_mwh: Energy that changed hands.
+        fees_usd: Fees taken.
+        income_usd: Per trader, after fees.
+        missing: Per agent: rounds in which it was waited for, or known to be away.
+        failed: Rounds that decided nothing.
+    """
+
+    protocol: str = ""
+    rounds: int = 0
+    cleared: int = 0
+    energy_mwh: float = 0.0
+    fees_usd: float = 0.0
+    income_usd: dict[str, float] = field(default_factory=dict)
+    missing: Counter[str] = field(default_factory=Counter)
+    failed: int = 0
+
+    def add(self, record: MarketRecord) -> None:
+        """Take one round."""
+        self.protocol = record.protocol
+        self.rounds += 1
+        self.cleared += record.energy_mwh > 0.0
+        self.energy_mwh += record.energy_mwh
+        self.fees_usd = round(self.fees_usd + record.fees_usd, 2)
+        for agent, trade in record.trades.items():
+            income = self.income_usd.get(agent, 0.0) + trade.get("income_usd", 0.0)
+            self.income_usd[agent] = round(income, 2)
+        self.missing.update(record.missing)
+        self.failed += bool(record.why)
+
+
+@dataclass(slots=True)
 class Tally:
     """Everything that is counted, and the newest message of each kind.
 
@@ -123,6 +162,7 @@ class Tally:
     total: RunTotal = field(default_factory=RunTotal)
     agents: dict[str, AgentTotal] = field(default_factory=dict)
     commands: Commands = field(default_factory=Commands)
+    market: MarketTotal = field(default_factory=MarketTotal)
     clipped_edge: Counter[str] = field(default_factory=Counter)
     clipped_plant: Counter[str] = field(default_factory=Counter)
     messages: Counter[str] = field(default_factory=Counter)
@@ -133,6 +173,7 @@ class Tally:
     policies: dict[str, str] = field(default_factory=dict)
     clock: PlantClock | None = None
     account: StepAccount | None = None
+    last_market: MarketRecord | None = None
     statuses: dict[str, Status] = field(default_factory=dict)
     telemetry: dict[str, Telemetry] = field(default_factory=dict)
     results: dict[str, CommandResult] = field(default_factory=dict)
@@ -174,6 +215,9 @@ class Tally:
             case Acted():
                 self.acted += 1
                 self._note_closed(at_s)
+            case MarketRecord():
+                self.market.add(message)
+                self.last_market = message
             case Alarm():
                 self.alarms.append(message)
             case _:

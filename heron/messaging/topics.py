@@ -144,6 +144,17 @@ MODE = Topic(
     _RAISE,
     "a wish to change a mode",
 )
+LIMITS = Topic(
+    "limits",
+    "limits/{agent}",
+    wire.LimitRequest,
+    1,
+    False,
+    "operator",
+    None,
+    _RAISE,
+    "a wish to limit what a microgrid exports and imports",
+)
 POLICY = Topic(
     "policy",
     "policy/{agent}",
@@ -176,6 +187,39 @@ SIGNAL = Topic(
     None,
     _KEEP,
     "price, day-ahead prices and limits for a coordinator",
+)
+REPORT = Topic(
+    "report",
+    "report/{agent}",
+    wire.AgentReport,
+    1,
+    False,
+    "coordinator",
+    None,
+    _DROP,
+    "what a coordinator shows the DSO of a step: offers, prices",
+)
+COORDINATED = Topic(
+    "coordinated",
+    "coordinated/{agent}",
+    wire.Coordinated,
+    1,
+    False,
+    "DSO",
+    None,
+    _DROP,
+    "what the DSO's protocol has for a coordinator: a trade, a price",
+)
+MARKET = Topic(
+    "market",
+    "market/{agent}",
+    wire.MarketRecord,
+    1,
+    False,
+    "DSO",
+    None,
+    _DROP,
+    "what a market, a consensus or another protocol decided in a step",
 )
 ACTED = Topic(
     "acted",
@@ -239,9 +283,13 @@ TOPICS: tuple[Topic[Any], ...] = (
     COMMAND,
     RESULT,
     MODE,
+    LIMITS,
     POLICY,
     POLICY_REPORT,
     SIGNAL,
+    REPORT,
+    COORDINATED,
+    MARKET,
     ACTED,
     CLOCK,
     ACCOUNT,

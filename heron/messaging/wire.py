@@ -7,11 +7,12 @@ where there is no common clock. ``time_s`` is plant time; ``sent_s`` is the send
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 QualityName = Literal["good", "stale", "bad"]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
 ModeName = Literal["monitor", "advisory", "closed_loop", "fallback", "stopped"]
 
 
@@ -59,6 +60,7 @@ class Command(Message):
 
     Attributes:
         sequence: Grows with each command from one issuer; an older one is dropped.
+        tap: Position of a tap changer; None leaves it to the device, or there is none.
         ttl_s: Life in plant seconds, counted by the receiver from receipt on its own
             clock; after it the device returns to fallback.
         issuer: Who decided.
@@ -70,6 +72,7 @@ class Command(Message):
     step: int = -1
     p_mw: float = Field(allow_inf_nan=False)
     q_mvar: float = Field(0.0, allow_inf_nan=False)
+    tap: int | None = None
     ttl_s: float = Field(gt=0)
     issuer: str
     reason: str = ""
@@ -86,6 +89,8 @@ class CommandResult(Message):
     proposed_q_mvar: float | None
     applied_p_mw: float | None
     applied_q_mvar: float | None
+    proposed_tap: int | None = None
+    applied_tap: int | None = None
     reasons: tuple[str, ...] = ()
     written: bool
     read_back_ok: bool | None = None
@@ -97,6 +102,21 @@ class ModeRequest(Message):
 
     agent: str
     mode: ModeName
+    issuer: str
+    reason: str = ""
+
+
+class LimitRequest(Message):
+    """An operator's wish to change what a microgrid's connection may carry.
+
+    Attributes:
+        p_export_max_mw: Most that it may export; None: no limit.
+        p_import_max_mw: Most that it may import, positive; None: no limit.
+    """
+
+    agent: str
+    p_export_max_mw: float | None = Field(None, ge=0, allow_inf_nan=False)
+    p_import_max_mw: float | None = Field(None, ge=0, allow_inf_nan=False)
     issuer: str
     reason: str = ""
 
@@ -161,6 +181,65 @@ class SystemSignal(Message):
     p_import_max_mw: float | None = None
 
 
+class AgentReport(Message):
+    """What a coordinator shows the operator of a step: offers, prices, whatever it may see.
+
+    Attributes:
+        features: Values by feature and field, e.g. ``MarketOffer`` with ``sell_mwh``.
+    """
+
+    agent: str
+    sequence: int
+    step: int = -1
+    time_s: float
+    features: dict[str, dict[str, Finite]]
+
+
+class Coordinated(Message):
+    """What the operator's protocol has for one coordinator; answers its report.
+
+    Attributes:
+        sequence: That of the report which it answers; it answers no other.
+        protocol: Who decided.
+        signal: Named numbers, e.g. ``trade_mwh`` (positive = sells), ``price``, ``local_price``.
+        action: The coordinator's action, where the protocol commands instead of telling.
+    """
+
+    agent: str
+    sequence: int
+    step: int = -1
+    protocol: str
+    signal: dict[str, Finite] = Field(default_factory=dict)
+    action: tuple[Finite, ...] | None = None
+
+
+class MarketRecord(Message):
+    """What the operator's protocol decided in a step, for everybody to see and to settle.
+
+    Attributes:
+        protocol: Which.
+        participants: Who took part.
+        missing: Who was waited for in vain.
+        price_usd_per_mwh: The price that all of them have; None if there is no common one.
+        energy_mwh: Energy that changed hands.
+        fees_usd: What the market keeps.
+        trades: Per trader: ``trade_mwh`` (positive = sold) and ``income_usd`` after fees.
+        why: Why nothing was decided; empty if something was.
+    """
+
+    agent: str
+    step: int = -1
+    time_s: float
+    protocol: str
+    participants: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    price_usd_per_mwh: float | None = None
+    energy_mwh: float = 0.0
+    fees_usd: float = 0.0
+    trades: dict[str, dict[str, float]] = Field(default_factory=dict)
+    why: str = ""
+
+
 class Acted(Message):
     """An edge process says that all its devices have acted on this step."""
 
@@ -213,7 +292,7 @@ class StepAccount(Message):
 
 
 class Decision(Message):
-    """What a coordinator decided, and how long it took."""
+    """What a coordinator decided, how long it took, and where a shield moved it (``note``)."""
 
     agent: str
     step: int = -1
@@ -222,6 +301,7 @@ class Decision(Message):
     decide_ms: float
     policy: str = ""
     mode: ModeName = "closed_loop"
+    note: str = ""
 
 
 class Alarm(Message):

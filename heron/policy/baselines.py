@@ -18,9 +18,10 @@ PRICE = ("MarketSignal", "price")
 RANK = ("MarketSignal", "rank")
 VOLTAGE = ("ElectricalBasePh", "v_pu")
 REACTIVE = ("ElectricalBasePh", "q_MVAr")
+TAP = ("TapChangerPh", "tap_position")
 
 
-class _Baseline:
+class Baseline:
     """What the rules share: the codec and its look-ups."""
 
     def __init__(self, codec: PolicyCodec) -> None:
@@ -53,7 +54,7 @@ class _Baseline:
         return float(obs[position]) * self._codec.fields[position].scale
 
 
-class IdlePolicy(_Baseline):
+class IdlePolicy(Baseline):
     """Does nothing: generators at their minimum, stores at rest, sources uncurtailed."""
 
     def act(self, obs: npt.ArrayLike) -> FloatArray:
@@ -61,13 +62,14 @@ class IdlePolicy(_Baseline):
         return self._idle.copy()
 
 
-class RulePolicy(_Baseline):
+class RulePolicy(Baseline):
     """Merit order, price ranks and a volt-var droop: how such a site is commonly run.
 
     A generator runs where its marginal cost meets the price; a store charges in the cheapest
-    share of the day's prices and discharges in the dearest; every device supports its terminal
-    voltage with reactive power. Because it knows the voltage of the step before only, it goes a
-    part of the way to the droop's value each step; going all the way overshoots.
+    share of the day's prices and discharges in the dearest; a tap changer goes one step towards
+    its dead band; every other device supports its terminal voltage with reactive power. Because
+    it knows the voltage of the step before only, it goes a part of the way to the droop's value
+    each step; going all the way overshoots.
 
     Args:
         codec: Of the coordinator.
@@ -101,6 +103,7 @@ class RulePolicy(_Baseline):
         self._rank = self._position(codec.agent_id, RANK)
         self._voltage = {s.agent: self._position(s.agent, VOLTAGE) for s in codec.setpoints}
         self._present_q = {s.agent: self._position(s.agent, REACTIVE) for s in codec.setpoints}
+        self._present_tap = {s.agent: self._position(s.agent, TAP) for s in codec.setpoints}
 
     def act(self, obs: npt.ArrayLike) -> FloatArray:
         """Return the rule's action."""
@@ -114,6 +117,10 @@ class RulePolicy(_Baseline):
                 now = self._value(x, self._present_q[spec.agent], 0.0)
                 wanted = self._reactive(spec, v)
                 action[i] = spec.encode(now + self._response * (wanted - now))
+            elif spec.quantity == "tap":
+                v = self._value(x, self._voltage[spec.agent], self._droop[0])
+                now = self._value(x, self._present_tap[spec.agent], 0.0)
+                action[i] = spec.encode(now + self._tap_step(v))
             elif spec.agent in self._cost_curves:
                 a, b = self._cost_curves[spec.agent]
                 p = (price - b) / (2.0 * a) if a > 0.0 else np.copysign(np.inf, price - b)
@@ -125,6 +132,11 @@ class RulePolicy(_Baseline):
     def _store(self, rank: float) -> float:
         low, high = self._ranks
         return -1.0 if rank < low else 1.0 if rank > high else 0.0
+
+    def _tap_step(self, v_pu: float) -> float:
+        """Return one step towards the dead band; none within it."""
+        v_ref, dead, _ = self._droop
+        return 0.0 if abs(v_ref - v_pu) <= dead else 1.0 if v_pu < v_ref else -1.0
 
     def _reactive(self, spec: SetpointSpec, v_pu: float) -> float:
         v_ref, dead, full = self._droop

@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from heron.core import FeatureProvider, State
 from heron.errors import ManifestMismatch, PolicyError
+from heron.policy.encoder import JointEncoder
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -94,14 +95,36 @@ class SetpointSpec:
         """
         if not math.isfinite(x):
             raise PolicyError(f"{self.path}: the action is {x}")
-        x = min(1.0, max(-1.0, float(x)))
+        return self.decoder()(float(x))
+
+    def decoder(self) -> Callable[[float], float]:
+        """Return `decode` as a function of a finite number, for whoever calls it every step.
+
+        Raises:
+            PolicyError: The mapping is unknown.
+        """
+        low, high = self.low, self.high
+        span = high - low
+
+        def linear(x: float) -> float:
+            x = -1.0 if x < -1.0 else 1.0 if x > 1.0 else x
+            return low + (x + 1.0) / 2.0 * span
+
+        def centred(x: float) -> float:
+            x = -1.0 if x < -1.0 else 1.0 if x > 1.0 else x
+            return x * high if x >= 0.0 else -x * low
+
+        def ceiling(x: float) -> float:
+            share = 0.0 if x < -1.0 else (x + 1.0) / CEILING_FULL_AT
+            return high * (1.0 if share > 1.0 else share)
+
         match self.mapping:
             case ActionMapping.LINEAR:
-                return self.low + (x + 1.0) / 2.0 * (self.high - self.low)
+                return linear
             case ActionMapping.CENTRED:
-                return x * self.high if x >= 0.0 else -x * self.low
+                return centred
             case ActionMapping.CEILING:
-                return self.high * min(1.0, (x + 1.0) / CEILING_FULL_AT)
+                return ceiling
             case _:
                 raise PolicyError(f"{self.path}: unknown mapping {self.mapping!r}")
 
@@ -194,18 +217,21 @@ class PolicyCodec:
                 return i
         raise KeyError(f"{agent}.{feature}.{name}")
 
+    def layout(self) -> Iterator[tuple[str, str, int]]:
+        """Yield owner, feature and number of fields, in the order of the observation."""
+        for owner, name, _, fields in self._groups:
+            yield owner, name, len(fields)
+
     def encode(self, agent: Any) -> FloatArray:
         """Return the observation of a coordinator, scaled, (obs_dim,).
 
         Raises:
             ManifestMismatch: The agent lacks a feature of the codec, or it has other fields.
         """
-        values: list[float] = []
-        for read in self._readers(agent):
-            values += read()
-        if len(values) != len(self.fields):
-            raise ManifestMismatch(self._wrong_size(agent))
-        return self._scaled(np.array(values, dtype=np.float32))
+        kept: tuple[PolicyCodec, JointEncoder] | None = agent.__dict__.get("_encoder")
+        if kept is None or kept[0] is not self or not kept[1].holds():
+            kept = agent._encoder = (self, JointEncoder([(self, agent)]))
+        return kept[1].encode()[0]
 
     def encode_observation(self, observation: Any) -> FloatArray:
         """Return the same from what a coordinator was given to see, which may be older.
@@ -232,24 +258,6 @@ class PolicyCodec:
     def _scaled(self, raw: FloatArray) -> FloatArray:
         # Features travel as float32 in reports; rounding here too makes both ways the same.
         return (raw / self._scale).astype(np.float32)
-
-    def _readers(self, agent: Any) -> list[Callable[[], Sequence[float]]]:
-        """Return what reads each feature in turn; found once an agent and kept with it."""
-        kept = agent.__dict__.get("_codec_readers")
-        if kept is not None and kept[0] is self and all(o.state is s for o, s in kept[1]):
-            readers: list[Callable[[], Sequence[float]]] = kept[2]
-            return readers
-        owners = {agent.agent_id: agent, **agent.subordinates}
-        readers = [_reader(_find(owners, owner, name)) for owner, name, _, _ in self._groups]
-        agent._codec_readers = (self, [(o, o.state) for o in owners.values()], readers)
-        return readers
-
-    def _wrong_size(self, agent: Any) -> str:
-        """Say which feature has not as many numbers as the codec knows."""
-        for (owner, name, _, fields), read in zip(self._groups, self._readers(agent), strict=True):
-            if len(read()) != len(fields):
-                return f"{owner}.{name} has {len(read())} fields, the codec {len(fields)}"
-        return f"{agent.agent_id}: not {self.obs_dim} fields"
 
     def differences(self, other: PolicyCodec) -> list[str]:
         """Return what differs, one line each; empty when the codecs are the same."""
@@ -308,8 +316,8 @@ def codec_of(agent: Any, view: View = "upper_level") -> PolicyCodec:
     """Return the codec of a coordinator: its own features, then each device's that it may see.
 
     Args:
-        agent: A coordinator with ``agent_id``, ``state`` and ``subordinates``, whose devices
-            are `Commandable`.
+        agent: A coordinator with ``agent_id``, ``state`` and ``subordinates``, who is
+            `Commandable`, or whose devices are.
         view: ``upper_level``: what the coordinator may see, its devices' features among it;
             ``owner``: its own features only; ``public``: features that everyone may see;
             ``system``: also what only the system operator may see.
@@ -323,6 +331,10 @@ def codec_of(agent: Any, view: View = "upper_level") -> PolicyCodec:
         for name, feature in owner.state.items():
             if _in_view(view, agent.state, owner.state, feature):
                 fields += _field_specs(owner.agent_id, name, feature)
+    agent_id = agent.agent_id
+    if isinstance(agent, Commandable):
+        setpoints += agent.setpoint_specs()
+        return PolicyCodec(agent_id, tuple(fields), tuple(setpoints))
     for device_id, device in agent.subordinates.items():
         if not isinstance(device, Commandable):
             raise PolicyError(f"{device_id}: {type(device).__name__} declares no setpoint_specs()")
@@ -364,22 +376,6 @@ def _group(
         names = tuple(f.field for f in fields[start:i])
         yield here.agent, here.feature, slice(start, i), names
         start = i
-
-
-def _reader(feature: FeatureProvider) -> Callable[[], Sequence[float]]:
-    """Return what reads a feature as plain numbers: its ``values``, if it has that."""
-    values: Callable[[], Sequence[float]] | None = getattr(feature, "values", None)
-    if callable(values):
-        return values
-    return lambda: feature.vector().tolist()
-
-
-def _find(owners: Mapping[str, Any], owner: str, name: str) -> FeatureProvider:
-    state: State | None = owners[owner].state if owner in owners else None
-    for key, feature in () if state is None else state.items():
-        if key == name:
-            return feature
-    raise ManifestMismatch(f"the codec wants {owner}.{name}, which this agent does not have")
 
 
 def _differences(

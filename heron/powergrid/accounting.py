@@ -17,12 +17,11 @@ With ``h`` the length of the step in hours, ``price`` in $/MWh and imports posit
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from heron.errors import ConfigError
 from heron.powergrid.device_configs import DAY_S, DeviceConfig
-from heron.powergrid.quantities import AreaReading, Measurements
+from heron.powergrid.quantities import Measurements
 
 if TYPE_CHECKING:
     from heron.powergrid.setups import Setup
@@ -34,8 +33,7 @@ HEAD = "head"
 """Name of the meter at the feeder's head."""
 
 
-@dataclass(frozen=True, slots=True)
-class AgentAccounts:
+class AgentAccounts(NamedTuple):
     """One area's part in the account of a step.
 
     Attributes:
@@ -56,8 +54,7 @@ class AgentAccounts:
     device_cost_usd: Mapping[str, float]
 
 
-@dataclass(frozen=True, slots=True)
-class StepAccounts:
+class StepAccounts(NamedTuple):
     """The account of a step.
 
     Attributes:
@@ -125,8 +122,13 @@ class Accountant:
             device_costs[name] = own
             cost[name] = running + price * imported * h - store_value * stored
         cost[self._dso] = price * (after.meters[HEAD].p_mw - imports) * h
-        safety = {name: _safety(after.areas[name], h) for name in cost}
-        return self._settle(after, cost, device_costs, safety)
+        violation = 0.0
+        safety: dict[str, float] = {}
+        for name in cost:
+            area = after.areas[name]
+            violation += (beyond := area.violation_pu)
+            safety[name] = (beyond + area.overload_pu) * h
+        return self._settle(after, cost, device_costs, safety, violation)
 
     def _mean_price(self, time_s: float) -> float:
         """Return the mean price of a day, remembered until another day is asked for."""
@@ -142,6 +144,7 @@ class Accountant:
         cost: dict[str, float],
         device_costs: dict[str, dict[str, float]],
         safety: dict[str, float],
+        violation_pu: float,
     ) -> StepAccounts:
         total_cost, total_safety = sum(cost.values()), sum(safety.values())
         total = -total_cost - self._penalty * total_safety
@@ -163,8 +166,7 @@ class Accountant:
                 area.v_max_pu,
                 device_costs.get(name, {}),
             )
-        violation = sum(after.areas[name].violation_pu for name in cost)
-        return StepAccounts(agents, total, total_cost, total_safety, violation)
+        return StepAccounts(agents, total, total_cost, total_safety, violation_pu)
 
 
 def account(setup: Setup, before: Measurements, after: Measurements) -> StepAccounts:
@@ -174,7 +176,3 @@ def account(setup: Setup, before: Measurements, after: Measurements) -> StepAcco
         ConfigError: A device, meter or area of the setup is not in the measurements.
     """
     return Accountant(setup).account(before, after)
-
-
-def _safety(area: AreaReading, h: float) -> float:
-    return (area.violation_pu + area.overload_pu) * h

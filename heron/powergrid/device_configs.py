@@ -7,150 +7,66 @@ Powers are positive when they inject into the grid, so a battery charges at nega
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
-from heron.powergrid.envelope import DeviceLimits, StorageLimits
-from heron.powergrid.quantities import DeviceReading
+from heron.powergrid.device_base import (
+    DeviceConfig,
+    Efficiency,
+    Fraction,
+    PositiveMw,
+    either,
+)
+from heron.powergrid.envelope import StorageLimits, TapLimits
+from heron.powergrid.quantities import DeviceReading, Setpoint
+from heron.powergrid.storage_limits import Curve, PowerTaper, taper_problems
 
-
-def _either(*names: str) -> AliasChoices:
-    return AliasChoices(*names)
-
+__all__ = [
+    "ANY_POWER_MW",
+    "DAY_S",
+    "DEVICE_CONFIGS",
+    "AutonomousMode",
+    "ControllableLoadConfig",
+    "CustomDeviceConfig",
+    "DeviceConfig",
+    "EVChargerConfig",
+    "GeneratorConfig",
+    "InverterSourceConfig",
+    "PVConfig",
+    "StorageConfig",
+    "TapControl",
+    "TransformerConfig",
+    "WindTurbineConfig",
+    "guide_spelling",
+]
 
 DAY_S = 86_400.0
 ANY_POWER_MW = 1e4
 """Range of a device whose configuration says nothing about its power."""
 
-PositiveMw = Annotated[float, Field(gt=0.0, le=1e4)]
-Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-Efficiency = Annotated[float, Field(gt=0.0, le=1.0)]
 AutonomousMode = Literal["off", "volt_var", "volt_var_volt_watt"]
 """What an inverter does by itself, by the category B curves of IEEE 1547-2018: its reactive
 power follows its own voltage, and its set-point's reactive power is ignored; with volt-watt its
 active power gives way to high voltage, too."""
 
 
-class DeviceConfig(BaseModel):
-    """What all devices share.
-
-    Attributes:
-        bus: Bus that it is connected to, in its microgrid's own naming ("Bus 633").
-        phases: Phases that it is connected to; three-phase devices are balanced.
-        ramp_mw_per_min: Largest change of active power; None for no limit.
-        envelope_v_pu: Terminal voltages (low, high) between which the safety envelope lets
-            a set-point pass unchanged; None leaves voltage to the policy.
-        safe_p_mw: Active power of the safe set-point when communication is lost.
-        safe_q_mvar: Reactive power of the safe set-point.
-        reversion_s: Plant seconds after which a device that hears nothing returns to its
-            safe set-point by itself; None for three control intervals.
-    """
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", populate_by_name=True, allow_inf_nan=False
-    )
-
-    bus: str
-    phases: tuple[str, ...] = ("a", "b", "c")
-    ramp_mw_per_min: float | None = Field(default=None, gt=0.0)
-    envelope_v_pu: tuple[float, float] | None = None
-    safe_p_mw: float = 0.0
-    safe_q_mvar: float = 0.0
-    reversion_s: float | None = Field(default=None, gt=0.0)
-
-    if not TYPE_CHECKING:
-
-        def __getattr__(self, name: str) -> Any:
-            """Return a field by the guide's spelling, e.g. ``config.p_max_MW``."""
-            field = name.lower()
-            if field != name and field in type(self).model_fields:
-                return getattr(self, field)
-            return super().__getattr__(name)
-
-    @property
-    def p_range_mw(self) -> tuple[float, float]:
-        """Lowest and highest active power, positive = injects."""
-        raise NotImplementedError
-
-    @property
-    def q_range_mvar(self) -> tuple[float, float]:
-        """Lowest and highest reactive power, positive = injects."""
-        return (0.0, 0.0)
-
-    @property
-    def s_max_mva(self) -> float | None:
-        """Apparent-power rating; None for no circle."""
-        return None
-
-    @property
-    def storage_limits(self) -> StorageLimits | None:
-        """What the state of charge must keep within; None where nothing is stored."""
-        return None
-
-    @property
-    def limits(self) -> DeviceLimits:
-        """The safety envelope."""
-        p_low, p_high = self.p_range_mw
-        q_low, q_high = self.q_range_mvar
-        return DeviceLimits(
-            p_min_mw=p_low,
-            p_max_mw=p_high,
-            q_min_mvar=q_low,
-            q_max_mvar=q_high,
-            s_max_mva=self.s_max_mva,
-            ramp_mw_per_min=self.ramp_mw_per_min,
-            storage=self.storage_limits,
-            v_band_pu=self.envelope_v_pu,
-        )
-
-    def cost_usd_per_h(self, reading: DeviceReading) -> float:
-        """Return what it costs to run as the reading shows; override it in a new device."""
-        return 0.0
-
-    def cost_usd(
-        self, before: DeviceReading, after: DeviceReading, time_s: float, dt_s: float
-    ) -> float:
-        """Return the cost of one step: the running cost, and what happens once.
-
-        Args:
-            before: Reading before the step.
-            after: Reading of the step.
-            time_s: Plant time at which the step began.
-            dt_s: Its length.
-        """
-        return self.cost_usd_per_h(after) * dt_s / 3600.0
-
-    def stored_mwh(self, reading: DeviceReading) -> float:
-        """Return the stored energy that belongs to the microgrid and is worth money.
-
-        Asked for devices that show a state of charge.
-        """
-        return 0.0
-
-    @model_validator(mode="after")
-    def _phases_are_known(self) -> Self:
-        unknown = sorted(set(self.phases) - {"a", "b", "c"})
-        if unknown or not self.phases or len(set(self.phases)) != len(self.phases):
-            raise ValueError(f"phases {self.phases!r}: expected distinct ones of a, b, c")
-        if self.envelope_v_pu is not None and self.envelope_v_pu[0] >= self.envelope_v_pu[1]:
-            raise ValueError(f"envelope_v_pu {self.envelope_v_pu!r}: expected low < high")
-        return self
-
-    @model_validator(mode="after")
-    def _envelope_can_be_built(self) -> Self:
-        _ = self.limits
-        return self
-
-
 class GeneratorConfig(DeviceConfig):
     """A dispatchable generator. Cost in $/h is ``a P^2 + b P + c`` with P in MW."""
 
-    p_max_mw: PositiveMw = Field(10.0, validation_alias=_either("p_max_MW", "p_max_mw"))
-    p_min_mw: float = Field(0.0, ge=0.0, validation_alias=_either("p_min_MW", "p_min_mw"))
-    q_max_mvar: float = Field(5.0, validation_alias=_either("q_max_MVAr", "q_max_mvar"))
-    q_min_mvar: float = Field(-5.0, validation_alias=_either("q_min_MVAr", "q_min_mvar"))
-    s_rated_mva: PositiveMw = Field(12.0, validation_alias=_either("s_rated_MVA", "s_rated_mva"))
+    p_max_mw: PositiveMw = Field(10.0, validation_alias=either("p_max_MW", "p_max_mw"))
+    p_min_mw: float = Field(0.0, ge=0.0, validation_alias=either("p_min_MW", "p_min_mw"))
+    q_max_mvar: float = Field(5.0, validation_alias=either("q_max_MVAr", "q_max_mvar"))
+    q_min_mvar: float = Field(-5.0, validation_alias=either("q_min_MVAr", "q_min_mvar"))
+    s_rated_mva: PositiveMw = Field(12.0, validation_alias=either("s_rated_MVA", "s_rated_mva"))
     cost_curve_coefs: tuple[float, float, float] = (0.02, 10.0, 0.0)
     startup_time_hr: float = Field(0.0, ge=0.0)
     shutdown_time_hr: float = Field(0.0, ge=0.0)
@@ -190,24 +106,32 @@ class GeneratorConfig(DeviceConfig):
 
 
 class StorageConfig(DeviceConfig):
-    """A battery. ``p_max_mw`` discharges, ``p_min_mw`` (negative) charges."""
+    """A battery. ``p_max_mw`` discharges, ``p_min_mw`` (negative) charges.
+
+    Attributes:
+        charge_taper: Share of ``p_min_mw`` that it takes, by state of charge: corners
+            ``[soc, share]``, linear between them and flat beyond; None for all of it.
+        discharge_taper: Share of ``p_max_mw`` that it gives, by state of charge.
+    """
 
     e_capacity_mwh: PositiveMw = Field(
-        5.0, validation_alias=_either("e_capacity_MWh", "e_capacity_mwh")
+        5.0, validation_alias=either("e_capacity_MWh", "e_capacity_mwh")
     )
-    p_max_mw: PositiveMw = Field(1.0, validation_alias=_either("p_max_MW", "p_max_mw"))
-    p_min_mw: float = Field(-1.0, lt=0.0, validation_alias=_either("p_min_MW", "p_min_mw"))
+    p_max_mw: PositiveMw = Field(1.0, validation_alias=either("p_max_MW", "p_max_mw"))
+    p_min_mw: float = Field(-1.0, lt=0.0, validation_alias=either("p_min_MW", "p_min_mw"))
     s_rated_mva: PositiveMw | None = Field(
-        None, validation_alias=_either("s_rated_MVA", "s_rated_mva")
+        None, validation_alias=either("s_rated_MVA", "s_rated_mva")
     )
-    q_max_mvar: float = Field(0.0, ge=0.0, validation_alias=_either("q_max_MVAr", "q_max_mvar"))
-    q_min_mvar: float = Field(0.0, le=0.0, validation_alias=_either("q_min_MVAr", "q_min_mvar"))
+    q_max_mvar: float = Field(0.0, ge=0.0, validation_alias=either("q_max_MVAr", "q_max_mvar"))
+    q_min_mvar: float = Field(0.0, le=0.0, validation_alias=either("q_min_MVAr", "q_min_mvar"))
     soc_max: Fraction = 0.9
     soc_min: Fraction = 0.1
     init_soc: Fraction = 0.5
     ch_eff: Efficiency = 0.95
     dsc_eff: Efficiency = 0.95
     self_discharge_per_h: float = Field(0.0, ge=0.0, lt=1.0)
+    charge_taper: Curve | None = None
+    discharge_taper: Curve | None = None
     degradation_usd_per_mwh: float = Field(0.0, ge=0.0)
     autonomous: AutonomousMode = "off"
 
@@ -236,6 +160,10 @@ class StorageConfig(DeviceConfig):
             ch_eff=self.ch_eff,
             dsc_eff=self.dsc_eff,
             self_discharge_per_h=self.self_discharge_per_h,
+            charge_taper=_taper(self.charge_taper, rising=True),
+            discharge_taper=_taper(self.discharge_taper, rising=False),
+            p_charge_mw=-self.p_min_mw,
+            p_discharge_mw=self.p_max_mw,
         )
 
     def cost_usd_per_h(self, reading: DeviceReading) -> float:
@@ -246,6 +174,16 @@ class StorageConfig(DeviceConfig):
         """Energy in the battery, before the losses of taking it out."""
         return (reading.soc or 0.0) * self.e_capacity_mwh
 
+    @field_validator("charge_taper", "discharge_taper")
+    @classmethod
+    def _taper_falls_towards_its_end(
+        cls, curve: Curve | None, info: ValidationInfo
+    ) -> Curve | None:
+        if curve is not None:
+            for expected in taper_problems(curve, rising=info.field_name == "charge_taper"):
+                raise ValueError(f"{curve!r}: expected {expected}")
+        return curve
+
     @model_validator(mode="after")
     def _charge_window_is_ordered(self) -> Self:
         if not self.soc_min < self.soc_max:
@@ -253,6 +191,10 @@ class StorageConfig(DeviceConfig):
         if not self.soc_min <= self.init_soc <= self.soc_max:
             raise ValueError(f"init_soc {self.init_soc} is outside [soc_min, soc_max]")
         return self
+
+
+def _taper(curve: Curve | None, *, rising: bool) -> PowerTaper | None:
+    return None if curve is None else PowerTaper(curve, rising=rising)
 
 
 class InverterSourceConfig(DeviceConfig):
@@ -266,13 +208,13 @@ class InverterSourceConfig(DeviceConfig):
     """
 
     p_rated_mw: PositiveMw = Field(
-        validation_alias=_either("p_rated_MW", "p_rated_mw", "p_max_MW", "p_max_mw")
+        validation_alias=either("p_rated_MW", "p_rated_mw", "p_max_MW", "p_max_mw")
     )
     s_rated_mva: PositiveMw | None = Field(
-        None, validation_alias=_either("s_rated_MVA", "s_rated_mva")
+        None, validation_alias=either("s_rated_MVA", "s_rated_mva")
     )
-    q_max_mvar: float | None = Field(None, validation_alias=_either("q_max_MVAr", "q_max_mvar"))
-    q_min_mvar: float | None = Field(None, validation_alias=_either("q_min_MVAr", "q_min_mvar"))
+    q_max_mvar: float | None = Field(None, validation_alias=either("q_max_MVAr", "q_max_mvar"))
+    q_min_mvar: float | None = Field(None, validation_alias=either("q_min_MVAr", "q_min_mvar"))
     profile: str = ""
     curtailment_usd_per_mwh: float = Field(0.0, ge=0.0)
     autonomous: AutonomousMode = "off"
@@ -312,26 +254,99 @@ class WindTurbineConfig(InverterSourceConfig):
     curtailment_usd_per_mwh: float = Field(5.0, ge=0.0)
 
 
+class TapControl(BaseModel):
+    """How a tap changer regulates the voltage of its own bus while nobody commands it.
+
+    Attributes:
+        v_set_pu: Wanted voltage, mean of the phases.
+        bandwidth_pu: Width of the dead band around it; at least one step of the tap.
+        delay_s: Plant seconds that the voltage must be out of band before the tap moves.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    v_set_pu: float = Field(1.0, gt=0.8, lt=1.2)
+    bandwidth_pu: float = Field(2.0 / 120.0, gt=0.0, le=0.2)
+    delay_s: float = Field(0.0, ge=0.0)
+
+
 class TransformerConfig(DeviceConfig):
     """A transformer with a discrete tap changer; its action is the tap position.
 
     Attributes:
+        bus: Bus whose voltage it reads and regulates; empty for the output of its element.
         element: Name of the transformer or regulator in the network data.
         tap_step_pu: Voltage per tap.
         tap_cost_usd: Wear of one tap move.
+        init_tap: Position after a reset; None for the one nearest to neutral.
+        safe_tap: Position to which it goes when it hears nothing. None: it regulates by itself if
+            it has a ``local_control``, and else stays where it is.
+        local_control: How it regulates by itself; None for not at all.
+        tap_time_s: Plant seconds that one move takes.
+        max_tap_moves: Most moves in each ``tap_moves_interval_s``; None for no limit.
+        tap_moves_interval_s: Intervals counted from the start of the data year; None for every
+            step of the plant.
     """
 
+    bus: str = ""
     element: str
     tap_min: int = Field(-16, ge=-32)
     tap_max: int = Field(16, le=32)
     tap_step_pu: float = Field(0.00625, gt=0.0, le=0.05)
     tap_cost_usd: float = Field(0.1, ge=0.0)
-    s_rated_mva: PositiveMw = Field(5.0, validation_alias=_either("s_rated_MVA", "s_rated_mva"))
+    init_tap: int | None = None
+    safe_tap: int | None = None
+    local_control: TapControl | None = None
+    tap_time_s: float = Field(0.0, ge=0.0)
+    max_tap_moves: int | None = Field(None, ge=1)
+    tap_moves_interval_s: float | None = Field(None, gt=0.0)
+    s_rated_mva: PositiveMw = Field(5.0, validation_alias=either("s_rated_MVA", "s_rated_mva"))
 
     @property
     def p_range_mw(self) -> tuple[float, float]:
         """A transformer injects nothing."""
         return (0.0, 0.0)
+
+    @property
+    def start_tap(self) -> int:
+        """Position after a reset."""
+        nearest = min(max(0, self.tap_min), self.tap_max)
+        return nearest if self.init_tap is None else self.init_tap
+
+    @property
+    def tap_limits(self) -> TapLimits:
+        """Its range, and how fast it may move."""
+        return TapLimits(
+            tap_min=self.tap_min,
+            tap_max=self.tap_max,
+            tap_time_s=self.tap_time_s,
+            max_moves=self.max_tap_moves,
+            moves_interval_s=self.tap_moves_interval_s,
+        )
+
+    @property
+    def safe_setpoint(self) -> Setpoint:
+        """Where the tap goes when nothing is heard."""
+        return Setpoint(0.0, 0.0, self.safe_tap)
+
+    def cost_usd(
+        self, before: DeviceReading, after: DeviceReading, time_s: float, dt_s: float
+    ) -> float:
+        """Wear of the moves of this step."""
+        if before.tap is None or after.tap is None:
+            return 0.0
+        return self.tap_cost_usd * abs(after.tap - before.tap)
+
+    @model_validator(mode="after")
+    def _taps_are_in_range(self) -> Self:
+        for key, tap in (("init_tap", self.init_tap), ("safe_tap", self.safe_tap)):
+            if tap is not None and not self.tap_min <= tap <= self.tap_max:
+                raise ValueError(f"{key} {tap} is outside {self.tap_min} to {self.tap_max}")
+        control = self.local_control
+        if control is not None and control.bandwidth_pu < self.tap_step_pu:
+            band = f"bandwidth_pu {control.bandwidth_pu}"
+            raise ValueError(f"{band}: a band narrower than a step, {self.tap_step_pu}, hunts")
+        return self
 
 
 class ControllableLoadConfig(DeviceConfig):
@@ -343,7 +358,7 @@ class ControllableLoadConfig(DeviceConfig):
         discomfort_usd_per_mwh: Cost of energy not served.
     """
 
-    p_rated_mw: PositiveMw = Field(validation_alias=_either("p_rated_MW", "p_rated_mw"))
+    p_rated_mw: PositiveMw = Field(validation_alias=either("p_rated_MW", "p_rated_mw"))
     power_factor: float = Field(0.95, gt=0.0, le=1.0)
     sheddable: Fraction = 0.5
     profile: str = ""
@@ -374,10 +389,10 @@ class EVChargerConfig(DeviceConfig):
     """
 
     e_capacity_mwh: PositiveMw = Field(
-        0.06, validation_alias=_either("e_capacity_MWh", "e_capacity_mwh")
+        0.06, validation_alias=either("e_capacity_MWh", "e_capacity_mwh")
     )
     p_max_charge_mw: PositiveMw = Field(
-        0.011, validation_alias=_either("p_max_charge_MW", "p_max_charge_mw")
+        0.011, validation_alias=either("p_max_charge_MW", "p_max_charge_mw")
     )
     v2g: bool = False
     arrival_hour: float = Field(18.0, ge=0.0, lt=24.0)

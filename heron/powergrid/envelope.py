@@ -4,8 +4,9 @@
 lets it pass (`Admitted`), cuts it back (`Limited`) or lets nothing pass (`Refused`), and says
 why. The order of its rules is: finite numbers; a fresh reading of a connected device; power
 limits; ramp; state of charge over the coming step; capability circle (active power first);
-voltage. A later rule wins over an earlier one, except that no rule ever leads outside the power
-limits, and that the voltage rule stays within what the other rules leave.
+voltage; and for a tap changer its range, its moves and the voltage. A later rule wins over an
+earlier one, except that no rule ever leads outside the limits of power and tap, and that the
+voltage rule stays within what the other rules leave.
 
 Sign: positive = injects into the grid.
 """
@@ -18,62 +19,54 @@ from typing import TypeAlias
 
 from heron.errors import ConfigError, ConfigProblem
 from heron.powergrid.quantities import ClipReason, DeviceReading, Setpoint
+from heron.powergrid.storage_limits import StorageLimits
+
+__all__ = [
+    "Admitted",
+    "DeviceLimits",
+    "EnvelopeResult",
+    "Limited",
+    "Refused",
+    "StorageLimits",
+    "TapLimits",
+    "admit",
+]
 
 _INF = math.inf
-_NEGLIGIBLE = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
-class StorageLimits:
-    """What a device that stores energy must keep within.
+class TapLimits:
+    """What a tap changer must keep within.
 
     Attributes:
-        e_capacity_mwh: Capacity.
-        soc_min: Lowest state of charge, 0-1.
-        soc_max: Highest state of charge, 0-1.
-        ch_eff: Efficiency of charging: stored over taken from the grid.
-        dsc_eff: Efficiency of discharging: given to the grid over taken from the store.
-        self_discharge_per_h: Share of the stored energy lost in an hour.
+        tap_min: Lowest position.
+        tap_max: Highest position.
+        tap_time_s: Plant seconds that one move takes.
+        max_moves: Most moves in one interval; None for no limit.
+        moves_interval_s: Length of that interval; None for the time between two set-points.
     """
 
-    e_capacity_mwh: float
-    soc_min: float = 0.0
-    soc_max: float = 1.0
-    ch_eff: float = 1.0
-    dsc_eff: float = 1.0
-    self_discharge_per_h: float = 0.0
+    tap_min: int
+    tap_max: int
+    tap_time_s: float = 0.0
+    max_moves: int | None = None
+    moves_interval_s: float | None = None
 
-    def p_range_mw(self, soc: float, dt_s: float) -> tuple[float, float]:
-        """Return the powers that keep the state of charge within its window for ``dt_s``.
+    def reach(self, dt_s: float) -> int:
+        """Return how many moves one set-point may ask for, at least one.
 
-        Args:
-            soc: State of charge now, 0-1; outside the window only the way back is open.
-            dt_s: Length of the step, above zero.
-
-        Returns:
-            Strongest charging (zero or negative) and strongest discharging (zero or positive).
+        A set-point that asks for one move is always let through: how much of the present
+        interval is used up only the device itself knows, and it waits by itself.
         """
-        soc, h = self._decayed(soc, dt_s / 3600.0)
-        room = max(0.0, self.soc_max - soc) * self.e_capacity_mwh
-        stock = max(0.0, soc - self.soc_min) * self.e_capacity_mwh
-        return -room / (self.ch_eff * h), stock * self.dsc_eff / h
-
-    def soc_after(self, soc: float, p_mw: float, dt_s: float) -> float:
-        """Return the state of charge after ``dt_s`` at constant power, positive = discharges.
-
-        Solves dE/dt = -k E - p / dsc_eff (or -k E - p ch_eff when charging) exactly, so that
-        it does not matter how time is cut into steps.
-        """
-        soc, h = self._decayed(soc, dt_s / 3600.0)
-        drawn = p_mw / self.dsc_eff if p_mw > 0.0 else p_mw * self.ch_eff
-        return soc - drawn * h / self.e_capacity_mwh
-
-    def _decayed(self, soc: float, h: float) -> tuple[float, float]:
-        """Return what self-discharge leaves, and the hours for which power counts in full."""
-        if self.self_discharge_per_h < _NEGLIGIBLE:
-            return soc, h
-        decay = -math.log1p(-self.self_discharge_per_h)
-        return soc * math.exp(-decay * h), -math.expm1(-decay * h) / decay
+        moves = self.tap_max - self.tap_min
+        if self.tap_time_s > 0.0:
+            moves = min(moves, math.floor(dt_s / self.tap_time_s))
+        if self.max_moves is not None:
+            interval_s = self.moves_interval_s
+            intervals = 1 if interval_s is None else math.ceil(dt_s / interval_s)
+            moves = min(moves, self.max_moves * intervals)
+        return max(1, moves)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +83,7 @@ class DeviceLimits:
         storage: Limits of the store; None where nothing is stored.
         v_band_pu: Terminal voltages (low, high) between which a set-point passes; beyond
             them a set-point may not push the voltage further out. None for no such rule.
+        tap: Limits of the tap changer; None where there is none.
     """
 
     p_min_mw: float
@@ -100,6 +94,7 @@ class DeviceLimits:
     ramp_mw_per_min: float | None = None
     storage: StorageLimits | None = None
     v_band_pu: tuple[float, float] | None = None
+    tap: TapLimits | None = None
 
     def __post_init__(self) -> None:
         problems = [ConfigProblem(*found) for found in _limit_problems(self)]
@@ -192,9 +187,12 @@ def admit(
     reasons: list[ClipReason] = []
     p = _admit_p(p, limits, reading, previous=previous, dt_s=dt_s, reasons=reasons)
     q = _admit_q(q, p, limits, reading, reasons=reasons)
-    if p == proposed.p_mw and q == proposed.q_mvar:
+    tap = proposed.tap
+    if tap is not None:
+        tap = _admit_tap(tap, limits, reading, dt_s=dt_s, reasons=reasons)
+    if p == proposed.p_mw and q == proposed.q_mvar and tap == proposed.tap:
         return Admitted(proposed)
-    return Limited(proposed, Setpoint(p, q), tuple(dict.fromkeys(reasons)))
+    return Limited(proposed, Setpoint(p, q, tap), tuple(dict.fromkeys(reasons)))
 
 
 def _usable(
@@ -205,6 +203,8 @@ def _usable(
     if not (math.isfinite(total) and math.isfinite(dt_s) and dt_s > 0.0):
         return False
     if previous is not None and not math.isfinite(previous.p_mw):
+        return False
+    if limits.tap is not None and reading.tap is None:
         return False
     if limits.storage is None:
         return True
@@ -242,6 +242,8 @@ def _admit_p(
         low, high = _narrow(low, high, -limits.s_max_mva, limits.s_max_mva)
         if not low <= p <= high:
             p = _clip(p, low, high, ClipReason.APPARENT_POWER, reasons)
+    if limits.v_band_pu is None:
+        return p
     return _hold_voltage(
         p, reading.p_mw, (low, high), limits=limits, reading=reading, reasons=reasons
     )
@@ -264,9 +266,34 @@ def _admit_q(
         low, high = _narrow(low, high, -beside, beside)
         if not low <= q <= high:
             q = _clip(q, low, high, ClipReason.APPARENT_POWER, reasons)
+    if limits.v_band_pu is None:
+        return q
     return _hold_voltage(
         q, reading.q_mvar, (low, high), limits=limits, reading=reading, reasons=reasons
     )
+
+
+def _admit_tap(
+    tap: int,
+    limits: DeviceLimits,
+    reading: DeviceReading,
+    *,
+    dt_s: float,
+    reasons: list[ClipReason],
+) -> int | None:
+    """Return the admissible tap position; None leaves the tap to the device."""
+    if limits.tap is None or reading.tap is None:
+        reasons.append(ClipReason.TAP_RANGE)
+        return None
+    low, high = limits.tap.tap_min, limits.tap.tap_max
+    if not low <= tap <= high:
+        tap = round(_clip(tap, low, high, ClipReason.TAP_RANGE, reasons))
+    reach, present = limits.tap.reach(dt_s), min(max(reading.tap, low), high)
+    low, high = max(low, present - reach), min(high, present + reach)
+    if not low <= tap <= high:
+        tap = round(_clip(tap, low, high, ClipReason.TAP_MOVES, reasons))
+    held = _hold_voltage(tap, present, (low, high), limits=limits, reading=reading, reasons=reasons)
+    return round(held)
 
 
 def _hold_voltage(
@@ -278,10 +305,10 @@ def _hold_voltage(
     reading: DeviceReading,
     reasons: list[ClipReason],
 ) -> float:
-    """Let a power not grow while the voltage is too high, nor fall while it is too low.
+    """Let a power or a tap not grow while the voltage is too high, nor fall while it is too low.
 
-    ``present`` is the power at the terminals now. When phases lie on both sides of the band,
-    the power stays as it is.
+    ``present`` is the power at the terminals, or the tap, now. When phases lie on both sides of
+    the band, it stays as it is.
     """
     if limits.v_band_pu is None:
         return x
@@ -305,6 +332,8 @@ def _clip(
 
 def _narrow(low: float, high: float, new_low: float, new_high: float) -> tuple[float, float]:
     """Intersect two intervals; where they do not meet, the new one's nearer end remains."""
+    if new_low <= low and high <= new_high:
+        return low, high
     return (
         min(max(low, new_low), new_high),
         max(min(high, new_high), new_low),
@@ -327,7 +356,7 @@ def _limit_problems(limits: DeviceLimits) -> list[tuple[str, object, str]]:
     band = limits.v_band_pu
     if band is not None and not 0.0 < band[0] < band[1] < _INF:
         found.append(("v_band_pu", band, "finite, 0 < low < high"))
-    return found + _storage_problems(limits)
+    return found + _storage_problems(limits) + _tap_problems(limits)
 
 
 def _storage_problems(limits: DeviceLimits) -> list[tuple[str, object, str]]:
@@ -338,17 +367,20 @@ def _storage_problems(limits: DeviceLimits) -> list[tuple[str, object, str]]:
     if not limits.p_min_mw <= 0.0 <= limits.p_max_mw:
         p_range = (limits.p_min_mw, limits.p_max_mw)
         found.append(("p_min_mw, p_max_mw", p_range, "a store may always rest: contains zero"))
-    if not 0.0 < store.e_capacity_mwh < _INF:
-        found.append(("storage.e_capacity_mwh", store.e_capacity_mwh, "finite and positive"))
-    if not 0.0 <= store.soc_min < store.soc_max <= 1.0:
-        window = (store.soc_min, store.soc_max)
-        found.append(("storage.soc_min, storage.soc_max", window, "0 <= low < high <= 1"))
-    found += [
-        (f"storage.{name}", value, "above 0, at most 1")
-        for name, value in (("ch_eff", store.ch_eff), ("dsc_eff", store.dsc_eff))
-        if not 0.0 < value <= 1.0
-    ]
-    lost = store.self_discharge_per_h
-    if not 0.0 <= lost < 1.0:
-        found.append(("storage.self_discharge_per_h", lost, "at least 0, below 1"))
+    return found + list(store.problems())
+
+
+def _tap_problems(limits: DeviceLimits) -> list[tuple[str, object, str]]:
+    tap = limits.tap
+    if tap is None:
+        return []
+    found: list[tuple[str, object, str]] = []
+    if not tap.tap_min <= tap.tap_max:
+        found.append(("tap.tap_min, tap.tap_max", (tap.tap_min, tap.tap_max), "low <= high"))
+    if not 0.0 <= tap.tap_time_s < _INF:
+        found.append(("tap.tap_time_s", tap.tap_time_s, "finite, at least 0"))
+    if tap.max_moves is not None and tap.max_moves < 1:
+        found.append(("tap.max_moves", tap.max_moves, "at least 1"))
+    if tap.moves_interval_s is not None and not 0.0 < tap.moves_interval_s < _INF:
+        found.append(("tap.moves_interval_s", tap.moves_interval_s, "finite and positive"))
     return found

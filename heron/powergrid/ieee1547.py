@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -25,16 +26,16 @@ FloatArray = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class VoltVarCurve:
-    """Reactive power against voltage: straight lines between four points, level outside.
+    """Reactive power against voltage: straight lines between points, level outside.
 
     Attributes:
-        v_pu: Voltages V1 < V2 <= V3 < V4.
+        v_pu: Voltages V1 < V2 <= V3 < V4 of the standard; two or more that never fall.
         q_share: Reactive power at each, positive = injected, in shares of the rating.
         response_s: Time in which a step of the voltage is answered to 90 %.
     """
 
-    v_pu: tuple[float, float, float, float] = (0.92, 0.98, 1.02, 1.08)
-    q_share: tuple[float, float, float, float] = (0.44, 0.0, 0.0, -0.44)
+    v_pu: tuple[float, ...] = (0.92, 0.98, 1.02, 1.08)
+    q_share: tuple[float, ...] = (0.44, 0.0, 0.0, -0.44)
     response_s: float = 5.0
 
     def __post_init__(self) -> None:
@@ -43,13 +44,17 @@ class VoltVarCurve:
         Raises:
             ConfigError: With every mistake.
         """
-        v1, v2, v3, v4 = self.v_pu
         problems = []
-        if not v1 < v2 <= v3 < v4:
+        v = self.v_pu
+        rising = v[0] < v[-1] and all(a <= b for a, b in pairwise(v)) if len(v) > 1 else False
+        if not rising or len(v) != len(self.q_share):
+            expected = "two or more that never fall (V1 < V2 <= V3 < V4), as many as q_share"
+            problems.append(ConfigProblem("volt_var.v_pu", self.v_pu, expected))
+        elif len(v) == 4 and not v[0] < v[1] <= v[2] < v[3]:
             problems.append(ConfigProblem("volt_var.v_pu", self.v_pu, "V1 < V2 <= V3 < V4"))
         if any(not -1.0 <= q <= 1.0 for q in self.q_share):
             problems.append(ConfigProblem("volt_var.q_share", self.q_share, "each in [-1, 1]"))
-        if any(low < high for low, high in zip(self.q_share, self.q_share[1:], strict=False)):
+        if any(low < high for low, high in pairwise(self.q_share)):
             expected = "never rising with the voltage"
             problems.append(ConfigProblem("volt_var.q_share", self.q_share, expected))
         if problems:

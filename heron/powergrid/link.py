@@ -5,6 +5,7 @@ An agent cannot tell an in-process plant from a Modbus slave: both are a `Device
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -75,6 +76,7 @@ class Snapshot:
         """Return the typed reading; call it only when ``quality`` is good."""
         soc = self.values.get("soc")
         available = self.values.get("available_mw")
+        tap, loading = self.values.get("tap"), self.values.get("loading_pct")
         v = self._get("v_pu", float("nan"))
         return DeviceReading(
             p_mw=self._get("p_mw", float("nan")),
@@ -85,6 +87,8 @@ class Snapshot:
             soc=None if soc is None else soc.value,
             available_mw=None if available is None else available.value,
             connected=self._get("connected", 1.0) != 0.0,
+            tap=None if tap is None or not math.isfinite(tap.value) else round(tap.value),
+            loading_pct=None if loading is None else loading.value,
         )
 
     def meter_reading(self) -> MeterReading:

@@ -20,10 +20,13 @@ class Setpoint:
     Attributes:
         p_mw: Active power, positive = injects. For PV and wind it is a ceiling.
         q_mvar: Reactive power, positive = injects.
+        tap: Position of a tap changer; None leaves it to the device, which keeps its position
+            or, if it has a control of its own, regulates its voltage.
     """
 
     p_mw: float
     q_mvar: float = 0.0
+    tap: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,8 @@ class DeviceReading:
         soc: State of charge at the end of the step; None where nothing is stored.
         available_mw: Power that sun or wind would allow; None where it is not measured.
         connected: False when the device has tripped or is out of service.
+        tap: Position of its tap changer; None where there is none.
+        loading_pct: Loading of a rated transformer; None where it is not known.
     """
 
     p_mw: float
@@ -49,6 +54,8 @@ class DeviceReading:
     soc: float | None = None
     available_mw: float | None = None
     connected: bool = True
+    tap: int | None = None
+    loading_pct: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +87,8 @@ class ClipReason(StrEnum):
     NOT_FINITE = "not_finite"
     STALE_DATA = "stale_data"
     DEVICE_RULE = "device_rule"
+    TAP_RANGE = "tap_range"
+    TAP_MOVES = "tap_moves"
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +148,7 @@ class Measurements:
         price_usd_per_mwh: Price that held during the step (after a reset: that holds now).
         losses_mw: Losses of the whole network.
         clipped: Set-points that the physics changed.
-        tap_moves: Regulator steps taken during this step.
+        tap_moves: Steps of regulators and tap changers taken during this step.
         setpoints: What was asked of each device in this step.
     """
 

@@ -45,6 +45,7 @@ class TickConfig:
         rng: Where jitter is drawn from. Agents never share it: each takes its own stream with
             `for_agent`.
         seed: Seed of those streams.
+        tick_jitter_ratio: The same as ``jitter_ratio`` for the interval alone; None: no different.
     """
 
     tick_interval: float = FIELD_TICK_S
@@ -56,6 +57,7 @@ class TickConfig:
     min_delay: float = 0.0
     rng: np.random.Generator | None = dataclasses.field(default=None, repr=False, compare=False)
     seed: int | None = None
+    tick_jitter_ratio: float | None = None
     _drawn: list[float] = dataclasses.field(
         default_factory=list, init=False, repr=False, compare=False
     )
@@ -70,8 +72,11 @@ class TickConfig:
             problems.append(
                 ConfigProblem("TickConfig.tick_interval", self.tick_interval, "above 0 s")
             )
-        if not 0 <= self.jitter_ratio <= 1:
-            problems.append(ConfigProblem("TickConfig.jitter_ratio", self.jitter_ratio, "0 to 1"))
+        problems += [
+            ConfigProblem(f"TickConfig.{name}", value, "0 to 1")
+            for name in ("jitter_ratio", "tick_jitter_ratio")
+            if (value := getattr(self, name)) is not None and not 0 <= value <= 1
+        ]
         if self.jitter_type not in tuple(JitterType):
             problems.append(
                 ConfigProblem(
@@ -122,7 +127,8 @@ class TickConfig:
     @property
     def jittered(self) -> bool:
         """Tell whether anything scatters."""
-        return self.jitter_type is not JitterType.NONE and self.jitter_ratio > 0
+        ratios = (self.jitter_ratio, self.tick_jitter_ratio or 0.0)
+        return self.jitter_type is not JitterType.NONE and max(ratios) > 0
 
     def for_agent(self, agent_id: str, seed: int | None = None) -> Self:
         """Return a copy that draws from the agent's own stream.
@@ -144,7 +150,8 @@ class TickConfig:
         interval = self.tick_interval
         if self.rng is None:
             return interval
-        return max(self._scatter(interval), _SHORTEST_TICK_RATIO * interval)
+        ratio = self.jitter_ratio if self.tick_jitter_ratio is None else self.tick_jitter_ratio
+        return max(self._scatter(interval, ratio), _SHORTEST_TICK_RATIO * interval)
 
     def next_obs_delay(self) -> float:
         """Draw the next observation delay."""
@@ -158,13 +165,13 @@ class TickConfig:
         """Draw the next message delay."""
         return self.msg_delay if self.rng is None else self._scatter(self.msg_delay)
 
-    def _scatter(self, nominal: float) -> float:
-        rng = self.rng
-        if nominal == 0.0 or rng is None or self.jitter_type is JitterType.NONE:
+    def _scatter(self, nominal: float, ratio: float | None = None) -> float:
+        ratio, rng = self.jitter_ratio if ratio is None else ratio, self.rng
+        if nominal * ratio == 0.0 or rng is None or self.jitter_type is JitterType.NONE:
             return nominal
         # drawn in blocks: one number at a time costs ten times as much
         if not self._drawn:
             uniform = self.jitter_type is JitterType.UNIFORM
             block = rng.uniform(-1.0, 1.0, _BLOCK) if uniform else rng.standard_normal(_BLOCK)
-            self._drawn = (1.0 + self.jitter_ratio * block).tolist()
-        return max(nominal * self._drawn.pop(), self.min_delay, 0.0)
+            self._drawn = block.tolist()
+        return max(nominal * (1.0 + ratio * self._drawn.pop()), self.min_delay, 0.0)

@@ -83,6 +83,9 @@ def plausible_reading(agent: DeviceAgent, rng: np.random.Generator) -> DeviceRea
     soc = None
     if limits.storage is not None:
         soc = float(rng.uniform(limits.storage.soc_min, limits.storage.soc_max))
+    tap = None
+    if limits.tap is not None:
+        tap = int(rng.integers(limits.tap.tap_min, limits.tap.tap_max, endpoint=True))
     return DeviceReading(
         p_mw=float(rng.uniform(limits.p_min_mw, limits.p_max_mw)),
         q_mvar=float(rng.uniform(limits.q_min_mvar, limits.q_max_mvar)),
@@ -90,6 +93,7 @@ def plausible_reading(agent: DeviceAgent, rng: np.random.Generator) -> DeviceRea
         v_min_pu=v - 0.01,
         v_max_pu=v + 0.01,
         soc=soc,
+        tap=tap,
     )
 
 
@@ -134,13 +138,16 @@ def envelope_problems(agent: DeviceAgent, rng: np.random.Generator) -> list[str]
         previous = agent.setpoint
         agent.apply_action(action)
         if agent.action.dim_c and agent.setpoint_specs() and agent.result is None:
-            if any(s.quantity in ("p_mw", "q_mvar") for s in agent.setpoint_specs()):
+            if any(s.quantity in ("p_mw", "q_mvar", "tap") for s in agent.setpoint_specs()):
                 problems.append(f"action {action.tolist()} passes by the envelope")
             continue
         p, limits = agent.setpoint.p_mw, agent.limits
         moved = agent.setpoint != previous
         if moved and not limits.p_min_mw <= p <= limits.p_max_mw:
             problems.append(f"action {action.tolist()} leads to {p} MW, outside the limits")
+        tap = agent.setpoint.tap
+        if tap is not None and not (limits.tap and limits.tap.tap_min <= tap <= limits.tap.tap_max):
+            problems.append(f"action {action.tolist()} leads to tap {tap}, outside the limits")
         agent.update_cost_safety()
         if not (np.isfinite(agent.cost) and np.isfinite(agent.safety)):
             problems.append(f"cost {agent.cost} or safety {agent.safety} is not finite")
@@ -216,8 +223,11 @@ def register_problems(agent_class: type[DeviceAgent], config: Mapping[str, Any])
             sent = float(getattr(reading, point))
             if got is None or abs(got - sent) > table.resolution(point) * 1.001:
                 problems.append(f"register {point}: {sent} comes back as {got}")
-        asked = Setpoint(max(0.0, reading.p_mw) if _only_gives(agent) else reading.p_mw)
+        p_mw = max(0.0, reading.p_mw) if _only_gives(agent) else reading.p_mw
+        asked = Setpoint(p_mw, tap=reading.tap)
         held = table.quantise(asked)
+        if held.tap != asked.tap:
+            problems.append(f"set-point tap {asked.tap} is held as {held.tap}")
         if abs(held.p_mw - asked.p_mw) > table.resolution("p_set") * 1.001:
             problems.append(f"set-point {asked.p_mw} MW is held as {held.p_mw} MW")
     return sorted(set(problems))[:5]

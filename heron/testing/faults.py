@@ -105,7 +105,7 @@ class WrongFunction:
 
 @dataclass(frozen=True, slots=True)
 class ExceptionReply:
-    """The answer is a Modbus exception."""
+    """The answer is a Modbus exception, and nothing is carried out."""
 
     code: int
 
@@ -180,6 +180,7 @@ class FaultyPort:
     Attributes:
         fault: What is wrong with every unit; None for nothing.
         unit_faults: What is wrong with single units (None: nothing); wins over ``fault``.
+        function_faults: What is wrong with single function codes; wins over both.
         seen: Requests by (unit, function code).
     """
 
@@ -188,6 +189,7 @@ class FaultyPort:
     ) -> None:
         self.fault: Fault | None = None
         self.unit_faults: dict[int, Fault | None] = {}
+        self.function_faults: dict[int, Fault | None] = {}
         self.seen: Counter[tuple[int, int]] = Counter()
         self.connections = 0
         self._answer = answer
@@ -245,11 +247,12 @@ class FaultyPort:
             while True:
                 request = await Frame.receive(reader)
                 self.seen[(request.unit, request.function)] += 1
-                fault = self.unit_faults.get(request.unit, self.fault)
+                fault = self._fault_of(request)
                 if isinstance(fault, Reset):
                     writer.transport.abort()
                     return
-                reply = await self._reply(request, upstream)
+                refused = isinstance(fault, ExceptionReply)
+                reply = request if refused else await self._reply(request, upstream)
                 if isinstance(fault, Delay):
                     await asyncio.sleep(fault.by_s)
                 if reply is not None and not isinstance(fault, Mute):
@@ -264,6 +267,10 @@ class FaultyPort:
                     one.close()
                     with contextlib.suppress(ConnectionError):
                         await one.wait_closed()
+
+    def _fault_of(self, request: Frame) -> Fault | None:
+        of_unit = self.unit_faults.get(request.unit, self.fault)
+        return self.function_faults.get(request.function, of_unit)
 
     async def _reply(
         self,

@@ -15,21 +15,25 @@ class Network(NamedTuple):
     """What does not change between solves.
 
     Attributes:
-        a_ptr: Pattern of the admittance matrix of the n free nodes.
-        a_idx: Its columns.
-        a_static: Its values without any regulator.
+        n_fixed: Free nodes whose rows of the factors no regulator touches; they come first.
         l_ptr: Pattern of the strictly lower factor.
+        l_split: (n,) where the columns of the fixed nodes end in each of its rows.
         l_idx: Its columns, ascending.
         u_ptr: Pattern of the strictly upper factor.
         u_idx: Its columns, ascending.
+        base: (lower, upper, n) one after the other: the factors and one over the pivots of the
+            fixed rows; in the other rows the matrix without any regulator, from which the fixed
+            nodes are eliminated.
         rhs: (n,) current that the source drives, without regulators.
         v_source: Source voltages.
-        reg: (phases, 7) owner, input slot, output slot, places of its four entries in ``a``
+        reg: (phases, 7) owner, input slot, output slot, places of its four entries in ``base``
             (-1 where a source node is involved).
         reg_y: (phases,) admittance at neutral.
+        reg_step: (phases,) ratio of one step.
         reg_rows_ptr: Rows that have to be factored again when this regulator moves.
         reg_rows: Those rows.
-        control: (controlled, 3) owner, measured phase, regulators that move together.
+        control: (controlled, 4) owner, measured phase, regulators that move together, steps
+            each way.
         settings: (controlled, 6) wanted voltage and half the bandwidth in V, V per pu, the
             compensator's resistance and reactance in V per pu of current, delay in s.
         cap: (capacitors, 3) slots that are measured.
@@ -50,17 +54,18 @@ class Network(NamedTuple):
         pcc_slot: (microgrids, 3) slots of each connection bus.
     """
 
-    a_ptr: IntArray
-    a_idx: IntArray
-    a_static: ComplexArray
+    n_fixed: int
     l_ptr: IntArray
+    l_split: IntArray
     l_idx: IntArray
     u_ptr: IntArray
     u_idx: IntArray
+    base: ComplexArray
     rhs: ComplexArray
     v_source: ComplexArray
     reg: IntArray
     reg_y: ComplexArray
+    reg_step: FloatArray
     reg_rows_ptr: IntArray
     reg_rows: IntArray
     control: IntArray
@@ -86,7 +91,7 @@ class Work(NamedTuple):
     Attributes:
         taps: Positions that the factors stand for.
         dirty: (n,) rows to be factored again.
-        a: Values of the admittance matrix.
+        a: ``base`` with the regulators in it.
         l: Values of the lower factor.
         u: Values of the upper factor.
         inv_d: (n,) one over the pivots.

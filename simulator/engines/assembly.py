@@ -1,8 +1,9 @@
-"""From the nodal model to the arrays of the"""
+"""From the nodal model to the arrays of the kernels."""
 
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,8 +12,15 @@ import numpy as np
 
 from simulator.engines.arrays import Network, Work
 from simulator.engines.base import FloatArray, IntArray
-from simulator.engines.factors import csr, elimination_order, fill_pattern
-from simulator.engines.nodal import GROUND, CapacitorMeasure, NodalModel, Terminal
+from simulator.engines.factors import Pattern, csr, elimination_order, fill_pattern
+from simulator.engines.kernels import eliminate_fixed
+from simulator.engines.nodal import (
+    GROUND,
+    CapacitorMeasure,
+    NodalModel,
+    RegulatorPhase,
+    Terminal,
+)
 
 NEVER = -(10**6)
 """A tap position that no factors have: makes them new."""
@@ -21,19 +29,15 @@ NEVER = -(10**6)
 def assemble(model: NodalModel) -> tuple[Network, Work]:
     """Order the nodes, lay out the pattern, and put everything into arrays."""
     slot, n = _slots(model)
+    slot, n_fixed = _fixed_first(model, slot, n)
     n_source = len(model.source)
-    regs = [(r, slot[r.i], slot[r.j]) for r in model.regulators if slot[r.i] != slot[r.j]]
+    regs = _regulated(model, slot)
     entries = [(slot[i], slot[j], y) for i, j, y in model.triplets]
-    pairs = {(i, j) for i, j, _ in entries if i < n and j < n}
-    pairs |= {(x, y) for _, i, j in regs for x in (i, j) for y in (i, j) if x < n and y < n}
-    pairs |= {(j, i) for i, j in pairs} | {(i, i) for i in range(n)}
-    pattern = fill_pattern(n, pairs)
-    rows: list[list[int]] = [[] for _ in range(n)]
-    for i, j in sorted(pairs):
-        rows[i].append(j)
-    a_ptr, a_idx = csr(rows)
-    place = {(i, j): k for k, (i, j) in enumerate(sorted(pairs))}
-    a = np.zeros(len(a_idx), np.complex128)
+    pattern = fill_pattern(n, _pairs(model, slot, n))
+    l_ptr, l_idx = csr(pattern.lower)
+    u_ptr, u_idx = csr(pattern.upper)
+    place = _places(pattern)
+    a = np.zeros(len(place), np.complex128)
     rhs = np.zeros(n, np.complex128)
     source_rows: list[list[tuple[int, complex]]] = [[] for _ in range(n_source)]
     for i, j, y in entries:
@@ -43,8 +47,10 @@ def assemble(model: NodalModel) -> tuple[Network, Work]:
             rhs[i] -= y * model.source_v[j - n]
         elif n <= i < n + n_source:
             source_rows[i - n].append((j, y))
-    l_ptr, l_idx = csr(pattern.lower)
-    u_ptr, u_idx = csr(pattern.upper)
+    l_split = l_ptr[:-1] + np.array(
+        [bisect_left(row, n_fixed) for row in pattern.lower], np.int64
+    ).reshape(n)
+    eliminate_fixed(n_fixed, l_ptr, l_split, l_idx, u_ptr, u_idx, a)
     reg_rows_ptr, reg_rows = csr(
         [pattern.dependants(x for x in (i, j) if x < n) for _, i, j in regs]
     )
@@ -63,17 +69,18 @@ def assemble(model: NodalModel) -> tuple[Network, Work]:
     terminal_nodes = [slot[t.node] for t in terminals]
     ends = len(model.branch_terminals[0]) if model.branch_terminals else 0
     network = Network(
-        a_ptr=a_ptr,
-        a_idx=a_idx,
-        a_static=a,
+        n_fixed=n_fixed,
         l_ptr=l_ptr,
+        l_split=l_split,
         l_idx=l_idx,
         u_ptr=u_ptr,
         u_idx=u_idx,
+        base=a,
         rhs=rhs,
         v_source=np.ascontiguousarray(model.source_v, np.complex128),
         reg=np.array(reg, np.int64).reshape(len(reg), 7),
         reg_y=np.array([r.y for r, _, _ in regs], np.complex128),
+        reg_step=np.array([r.step_pu for r, _, _ in regs], np.float64),
         reg_rows_ptr=reg_rows_ptr,
         reg_rows=reg_rows,
         control=control,
@@ -107,11 +114,11 @@ def assemble(model: NodalModel) -> tuple[Network, Work]:
     )
     work = Work(
         taps=np.full(len(model.regulator_controls), NEVER, np.int64),
-        dirty=np.ones(max(n, 1), np.int64),
+        dirty=np.array([k >= n_fixed for k in range(n)], np.int64),
         a=a.copy(),
-        l=np.zeros(len(l_idx), np.complex128),
-        u=np.zeros(len(u_idx), np.complex128),
-        inv_d=np.zeros(n, np.complex128),
+        l=a[: len(l_idx)].copy(),
+        u=a[len(l_idx) : len(l_idx) + len(u_idx)].copy(),
+        inv_d=a[len(a) - n :].copy(),
         rhs=rhs.copy(),
         b=np.zeros(n + n_source + 1, np.complex128),
         row=np.zeros(n, np.complex128),
@@ -119,6 +126,41 @@ def assemble(model: NodalModel) -> tuple[Network, Work]:
         switched=np.zeros(len(model.capacitor_controls), np.int64),
     )
     return network, work
+
+
+def _regulated(model: NodalModel, slot: dict[int, int]) -> list[tuple[RegulatorPhase, int, int]]:
+    """Return each phase of a regulator with its slots; without those that nothing supplies."""
+    return [(r, slot[r.i], slot[r.j]) for r in model.regulators if slot[r.i] != slot[r.j]]
+
+
+def _pairs(model: NodalModel, slot: dict[int, int], n: int) -> set[tuple[int, int]]:
+    """Return the places of the admittance matrix of the free nodes that are not zero."""
+    pairs = {(slot[i], slot[j]) for i, j, _ in model.triplets}
+    for _, i, j in _regulated(model, slot):
+        pairs |= {(x, y) for x in (i, j) for y in (i, j)}
+    return {(x, y) for i, j in pairs if i < n and j < n for x, y in ((i, j), (j, i))}
+
+
+def _fixed_first(model: NodalModel, slot: dict[int, int], n: int) -> tuple[dict[int, int], int]:
+    """Move the rows that regulators touch behind all others; return how many others there are.
+
+    What depends on a row comes after it, so this changes neither the fill nor the factors.
+    """
+    pattern = fill_pattern(n, _pairs(model, slot, n))
+    ends = [x for _, i, j in _regulated(model, slot) for x in (i, j) if x < n]
+    touched = pattern.dependants(ends)
+    behind = set(touched)
+    order = [k for k in range(n) if k not in behind] + touched
+    moved = dict(zip(order, range(n), strict=True))
+    return {k: moved.get(at, at) for k, at in slot.items()}, n - len(touched)
+
+
+def _places(pattern: Pattern) -> dict[tuple[int, int], int]:
+    """Return where each entry stands: first the lower part, then the upper, then the diagonal."""
+    lower = [(i, j) for i, row in enumerate(pattern.lower) for j in row]
+    upper = [(i, j) for i, row in enumerate(pattern.upper) for j in row]
+    diagonal = [(i, i) for i in range(len(pattern.upper))]
+    return {ij: k for k, ij in enumerate([*lower, *upper, *diagonal])}
 
 
 def _table(rows: Sequence[Sequence[int]], width: int) -> IntArray:
@@ -181,7 +223,7 @@ def _controls(model: NodalModel, owners: list[int]) -> tuple[IntArray, FloatArra
         if c is None or owner not in owners:
             continue
         per_current = 1e6 / r.v_base / c.ct_primary_a
-        control.append([owner, owners.index(owner), r.members])
+        control.append([owner, owners.index(owner), r.members, r.max_tap])
         settings.append(
             [
                 c.v_set,
@@ -192,7 +234,7 @@ def _controls(model: NodalModel, owners: list[int]) -> tuple[IntArray, FloatArra
                 c.delay_s,
             ]
         )
-    return _table(control, 3), np.array(settings, np.float64).reshape(len(settings), 6)
+    return _table(control, 4), np.array(settings, np.float64).reshape(len(settings), 6)
 
 
 def _capacitor_settings(c: CapacitorMeasure) -> list[float]:

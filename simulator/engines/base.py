@@ -7,8 +7,8 @@ its inputs and of the `GridState` passed in, so a failed solve leaves everything
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import dataclass, field, replace
+from typing import Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -133,6 +133,56 @@ class Solution:
     tap_moves: int
     state: GridState
     capacitor_switchings: int = 0
+
+
+_State = TypeVar("_State", GridState, BatchState)
+
+
+def with_taps(grid: Grid, state: _State, positions: npt.ArrayLike) -> _State:
+    """Return a state in which the commanded tap changers stand where they are told.
+
+    Works for every engine, single and batch: what no control moves stays at the state's taps.
+
+    Args:
+        grid: The engine's grid.
+        state: From `Engine.initial_state` or an earlier solution; not changed.
+        positions: (..., n_tap_changers) whole steps in the order of ``grid.tap_changers``, with
+            the state's leading scenario axis.
+
+    Raises:
+        ValueError: A shape that does not fit, a fraction of a step, or a position beyond what
+            the tap changer has: everything at once.
+    """
+    asked = np.asarray(positions, np.float64)
+    shape = (*state.taps.shape[:-1], len(grid.tap_changers))
+    if asked.shape != shape:
+        raise ValueError(f"positions has the shape {asked.shape}; {grid.name} takes {shape}")
+    low = np.array([c.tap_min for c in grid.tap_changers], np.float64)
+    high = np.array([c.tap_max for c in grid.tap_changers], np.float64)
+    wrong = ~((asked >= low) & (asked <= high) & (asked == np.rint(asked)))
+    if wrong.any():
+        raise ValueError(
+            "; ".join(
+                f"tap of {c.device_id} = {value:g}: expected a whole position from {c.tap_min} to"
+                f" {c.tap_max}"
+                for c, column, bad in zip(
+                    grid.tap_changers,
+                    asked.reshape(-1, shape[-1]).T,
+                    wrong.reshape(-1, shape[-1]).T,
+                    strict=True,
+                )
+                for value in column[bad][:1]
+            )
+        )
+    taps = state.taps.copy()
+    for k, changer in enumerate(grid.tap_changers):
+        taps[..., changer.regulators] = asked[..., k, None]
+    return replace(state, taps=taps)
+
+
+def commanded_taps(grid: Grid, state: GridState | BatchState) -> IntArray:
+    """Return where the commanded tap changers stand, (..., n_tap_changers)."""
+    return state.taps[..., [c.regulators[0] for c in grid.tap_changers]]
 
 
 class Engine(Protocol):

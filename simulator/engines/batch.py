@@ -13,7 +13,7 @@ import numpy as np
 
 from heron.errors import ConfigError, ConfigProblem, PowerFlowDiverged
 from heron.powergrid.networks import Grid
-from simulator.engines import kernels
+from simulator.engines import lanes
 from simulator.engines.arrays import Case
 from simulator.engines.base import (
     BatchState,
@@ -25,6 +25,7 @@ from simulator.engines.base import (
 )
 from simulator.engines.fixed_point import BalancedEngine, FixedPointEngine, ThreePhaseEngine
 from simulator.engines.inputs import MAX_PASSES
+from simulator.engines.lane_arrays import make_lanes
 
 __all__ = ["BatchEngine", "BatchSolution", "BatchState", "make_batch_engine"]
 
@@ -61,6 +62,8 @@ class BatchEngine:
     def __init__(self, engine: FixedPointEngine) -> None:
         """Share the factors of an engine, which must have no other user meanwhile."""
         self._engine = engine
+        self._lanes = make_lanes(engine.network, engine.work, engine.n_inputs, engine.layout.size)
+        lanes.prepare(engine.network, self._lanes)
 
     @property
     def grid(self) -> Grid:
@@ -132,8 +135,8 @@ class BatchEngine:
         )
         codes = np.empty(n, np.int64)
         passes = MAX_PASSES if move_taps and engine.controlled else 0
-        kernels.solve_batch(
-            engine.network, engine.work, cases, passes, float(dt_s), engine.tolerance_pu, codes
+        lanes.solve_batch(
+            engine.network, self._lanes, cases, passes, float(dt_s), engine.tolerance_pu, codes
         )
         converged = codes > 0
         if not converged.all():

@@ -12,13 +12,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from heron.powergrid.networks import MAX_TAP, TAP_STEP
 from simulator.engines.arrays import Case, Network, Work
 from simulator.engines.base import ComplexArray, FloatArray, IntArray
 from simulator.engines.jit import inner, kernel
 
 ROUGH = 1e-5
 """Tolerance while controls still move, pu; 0.001 V to them. The last solve is always fine."""
+
+WARM_ITERATIONS = 100
+"""How many a warm start is given before the flat one is tried."""
+COLD_ITERATIONS = 1000
+"""At the nose of the curve the fixed point takes hundreds."""
 
 OK = 0
 NOT_CONVERGED = -1
@@ -39,7 +43,7 @@ def update_matrix(net: Network, w: Work, taps: IntArray) -> bool:
         owner = net.reg[k, 0]
         for m in range(3, 7):
             if net.reg[k, m] >= 0:
-                w.a[net.reg[k, m]] = net.a_static[net.reg[k, m]]
+                w.a[net.reg[k, m]] = net.base[net.reg[k, m]]
         for m in range(1, 3):
             if net.reg[k, m] < n:
                 w.rhs[net.reg[k, m]] = net.rhs[net.reg[k, m]]
@@ -57,8 +61,8 @@ def insert_regulators(net: Network, w: Work, taps: IntArray) -> None:
     """Add every regulator at its tap to the matrix and to the source's current."""
     n = len(w.inv_d)
     for k in range(len(net.reg_y)):
-        ratio = 1.0 + TAP_STEP * taps[net.reg[k, 0]]
-        y = net.reg_y[k] / (ratio * ratio)
+        ratio = 1.0 + net.reg_step[k] * taps[net.reg[k, 0]]
+        y = net.reg_y[k] * (1.0 / (ratio * ratio))
         i, j = net.reg[k, 1], net.reg[k, 2]
         if net.reg[k, 3] >= 0:
             w.a[net.reg[k, 3]] += y * (ratio * ratio)
@@ -73,21 +77,52 @@ def insert_regulators(net: Network, w: Work, taps: IntArray) -> None:
             w.rhs[i] += y * ratio * net.v_source[j - n]
 
 
+@kernel
+def eliminate_fixed(  # noqa: PLR0917 - compiled code takes positions
+    n_fixed: int,
+    l_ptr: IntArray,
+    l_split: IntArray,
+    l_idx: IntArray,
+    u_ptr: IntArray,
+    u_idx: IntArray,
+    a: ComplexArray,
+) -> None:
+    """Turn the matrix without regulators into ``Network.base``, in place."""
+    n, n_lower = len(l_split), len(l_idx)
+    diagonal = n_lower + len(u_idx)
+    row = np.zeros(n, np.complex128)
+    for i in range(n):
+        for k in range(l_ptr[i], l_ptr[i + 1]):
+            row[l_idx[k]] = a[k]
+        for k in range(u_ptr[i], u_ptr[i + 1]):
+            row[u_idx[k]] = a[n_lower + k]
+        row[i] = a[diagonal + i]
+        for k in range(l_ptr[i], l_split[i]):
+            c = l_idx[k]
+            row[c] *= a[diagonal + c]
+            for m in range(u_ptr[c], u_ptr[c + 1]):
+                row[u_idx[m]] -= row[c] * a[n_lower + m]
+        for k in range(l_ptr[i], l_ptr[i + 1]):
+            a[k] = row[l_idx[k]]
+        for k in range(u_ptr[i], u_ptr[i + 1]):
+            a[n_lower + k] = row[u_idx[k]]
+        a[diagonal + i] = 1.0 / row[i] if i < n_fixed else row[i]
+
+
 @inner
 def factor(net: Network, w: Work) -> None:
     """Compute the marked rows of the factors, without pivoting."""
-    for i in range(len(w.inv_d)):
+    n_lower, diagonal = len(net.l_idx), len(net.l_idx) + len(net.u_idx)
+    for i in range(net.n_fixed, len(w.inv_d)):
         if w.dirty[i] == 0:
             continue
         w.dirty[i] = 0
-        for k in range(net.l_ptr[i], net.l_ptr[i + 1]):
-            w.row[net.l_idx[k]] = 0.0
+        for k in range(net.l_split[i], net.l_ptr[i + 1]):
+            w.row[net.l_idx[k]] = w.a[k]
         for k in range(net.u_ptr[i], net.u_ptr[i + 1]):
-            w.row[net.u_idx[k]] = 0.0
-        w.row[i] = 0.0
-        for k in range(net.a_ptr[i], net.a_ptr[i + 1]):
-            w.row[net.a_idx[k]] = w.a[k]
-        for k in range(net.l_ptr[i], net.l_ptr[i + 1]):
+            w.row[net.u_idx[k]] = w.a[n_lower + k]
+        w.row[i] = w.a[diagonal + i]
+        for k in range(net.l_split[i], net.l_ptr[i + 1]):
             c = net.l_idx[k]
             x = w.row[c] * w.inv_d[c]
             w.l[k] = x
@@ -182,14 +217,20 @@ def no_load(net: Network, w: Work, v: ComplexArray) -> None:
 
 
 @inner
+def size(z: complex) -> float:
+    """Return the absolute value; numba's own guards against overflow, which takes longer."""
+    return float(np.sqrt(z.real * z.real + z.imag * z.imag))
+
+
+@inner
 def error_of(net: Network, k: int, taps: IntArray, v: ComplexArray) -> float:
     """Return by how many volts a regulator's compensated voltage is too low."""
     phase = net.control[k, 1]
-    ratio = 1.0 + TAP_STEP * taps[net.control[k, 0]]
+    ratio = 1.0 + net.reg_step[phase] * taps[net.control[k, 0]]
     out = v[net.reg[phase, 2]]
-    current = (ratio * v[net.reg[phase, 1]] - out) * net.reg_y[phase] / (ratio * ratio)
+    current = (ratio * v[net.reg[phase, 1]] - out) * net.reg_y[phase] * (1.0 / (ratio * ratio))
     drop = complex(net.settings[k, 3], net.settings[k, 4]) * current
-    return float(net.settings[k, 0] - abs(out * net.settings[k, 2] - drop))
+    return float(net.settings[k, 0]) - size(out * net.settings[k, 2] - drop)
 
 
 @inner
@@ -197,7 +238,7 @@ def wants(net: Network, k: int, on: int, v: ComplexArray) -> int:
     """Return whether a capacitor's control wants it switched in: 1 or 0."""
     seen = 0.0
     for m in range(3):
-        seen += abs(v[net.cap[k, m]])
+        seen += size(v[net.cap[k, m]])
     seen *= net.cap_settings[k, 2] / 3.0
     if on == 0 and seen < net.cap_settings[k, 0]:
         return 1
@@ -207,10 +248,11 @@ def wants(net: Network, k: int, on: int, v: ComplexArray) -> int:
 
 
 @inner
-def act(net: Network, w: Work, case: Case, dt_s: float) -> tuple[int, int]:
+def act(net: Network, switched: IntArray, case: Case, dt_s: float) -> tuple[int, int]:
     """Let the controls act that have waited long enough; return tap steps and switchings.
 
-    A regulator moves at most four steps at a time, a capacitor switches once in a step.
+    A regulator moves at most four steps at a time, a capacitor switches once in a step:
+    ``switched`` says which ones have.
     """
     moved = 0
     n_control = len(net.control)
@@ -221,18 +263,20 @@ def act(net: Network, w: Work, case: Case, dt_s: float) -> tuple[int, int]:
         if excess > 0.0 and case.waited_s[k] + dt_s >= net.settings[k, 5]:
             steps = min(max(int(np.ceil(excess / 0.75)), 1), 4)
             wanted = case.taps[owner] + (steps if error > 0.0 else -steps)
-            wanted = min(max(wanted, -MAX_TAP), MAX_TAP)
+            wanted = min(max(wanted, -net.control[k, 3]), net.control[k, 3])
             moved += abs(wanted - case.taps[owner]) * net.control[k, 2]
             case.taps[owner] = wanted
-    switched = 0
+    switchings = 0
     for k in range(len(net.cap)):
+        if np.isnan(net.cap_settings[k, 0]):
+            continue
         wanted = wants(net, k, case.capacitors[k], case.v)
         waited = case.waited_s[n_control + k] + dt_s
-        if wanted != case.capacitors[k] and waited >= net.cap_settings[k, 3] and not w.switched[k]:
+        if wanted != case.capacitors[k] and waited >= net.cap_settings[k, 3] and not switched[k]:
             case.capacitors[k] = wanted
-            w.switched[k] = 1
-            switched += 1
-    return moved, switched
+            switched[k] = 1
+            switchings += 1
+    return moved, switchings
 
 
 @inner
@@ -243,6 +287,8 @@ def wait(net: Network, case: Case, dt_s: float) -> None:
         out = abs(error_of(net, k, case.taps, case.v)) > net.settings[k, 1]
         case.waited_s[k] = case.waited_s[k] + dt_s if out else 0.0
     for k in range(len(net.cap)):
+        if np.isnan(net.cap_settings[k, 0]):
+            continue
         out = wants(net, k, case.capacitors[k], case.v) != case.capacitors[k]
         case.waited_s[n_control + k] = case.waited_s[n_control + k] + dt_s if out else 0.0
 
@@ -267,16 +313,16 @@ def take(net: Network, w: Work, case: Case) -> int:
 @inner
 def settle(net: Network, w: Work, case: Case, tolerance: float) -> int:
     """Solve with the taps and capacitors as they are; return iterations or `NOT_CONVERGED`."""
-    if update_matrix(net, w, case.taps) or w.dirty[0] == 1:  # dirty is all of it, to begin with
+    if update_matrix(net, w, case.taps):
         factor(net, w)
     for k in range(net.counts[1], len(w.s)):
         w.s[k] = net.shunt_s[k] * case.capacitors[net.shunt[k, 3]]
     if np.isfinite(case.v[0].real):
-        iterations = fixed_point(net, w, case.v, tolerance, 100)
+        iterations = fixed_point(net, w, case.v, tolerance, WARM_ITERATIONS)
         if iterations > 0:
             return iterations
     no_load(net, w, case.v)
-    return fixed_point(net, w, case.v, tolerance, 1000)
+    return fixed_point(net, w, case.v, tolerance, COLD_ITERATIONS)
 
 
 @kernel
@@ -312,7 +358,7 @@ def solve(  # noqa: PLR0917 - compiled code takes positions
             return iterations
         moved, switched = 0, 0
         if turn < passes:
-            moved, switched = act(net, w, case, dt_s)
+            moved, switched = act(net, w.switched, case, dt_s)
         if moved > 0 or switched > 0:
             moves += moved
             switchings += switched
@@ -349,8 +395,8 @@ def source_power(net: Network, w: Work, v: ComplexArray) -> complex:
         total += into - v[n + k] * complex(b.real, -b.imag)
     for k in range(len(net.reg_y)):
         i, j = net.reg[k, 1], net.reg[k, 2]
-        ratio = 1.0 + TAP_STEP * w.taps[net.reg[k, 0]]
-        current = (ratio * v[i] - v[j]) * net.reg_y[k] / (ratio * ratio)
+        ratio = 1.0 + net.reg_step[k] * w.taps[net.reg[k, 0]]
+        current = (ratio * v[i] - v[j]) * net.reg_y[k] * (1.0 / (ratio * ratio))
         conjugate = complex(current.real, -current.imag)
         if i >= n:
             total += v[i] * ratio * conjugate
@@ -415,32 +461,3 @@ def finish(net: Network, w: Work, case: Case, moves: int, switchings: int) -> No
     case.out[1] = switchings
     for k in range(len(case.p_mw)):
         case.out[4] += case.p_mw[k]
-
-
-@kernel
-def solve_batch(  # noqa: PLR0917 - compiled code takes positions
-    net: Network,
-    w: Work,
-    cases: Case,
-    passes: int,
-    dt_s: float,
-    tolerance: float,
-    codes: IntArray,
-) -> None:
-    """Solve each scenario in turn; the arrays of ``cases`` have a leading scenario axis.
-
-    A scenario that fails leaves a negative code; the others are not affected.
-    """
-    for e in range(len(codes)):
-        case = Case(
-            cases.load_scale[e],
-            cases.p_mw[e],
-            cases.q_mvar[e],
-            cases.taps[e],
-            cases.capacitors[e],
-            cases.waited_s[e],
-            cases.v[e],
-            cases.v_pu[e],
-            cases.out[e],
-        )
-        codes[e] = solve(net, w, case, passes, dt_s, tolerance)

@@ -15,13 +15,14 @@ import numpy as np
 import pandapower as pp
 from lightsim2grid.network import init_from_pandapower
 
-from heron.powergrid.networks import TAP_STEP, Grid
+from heron.powergrid.networks import Grid
 from simulator.engines import kernels
 from simulator.engines.arrays import Case, Network, Work
 from simulator.engines.base import BoolArray, ComplexArray, IntArray
 from simulator.engines.fixed_point import BalancedEngine
 from simulator.engines.jit import kernel
 from simulator.engines.pandapower_net import pandapower_net
+from simulator.engines.positive_sequence import banks_of
 
 OUTER_TOLERANCE_PU = 1e-9
 MAX_OUTER = 300
@@ -45,6 +46,7 @@ class LightsimEngine(BalancedEngine):
         self._r = np.array([t.r_pu for t in self._model.get_trafos()])
         self._x = np.array([t.x_pu for t in self._model.get_trafos()])
         self._set = np.zeros(len(self.work.taps), np.int64)
+        self._step = np.array([b.step_pu for b in banks_of(grid)])
 
     def run(self, case: Case, passes: int, dt_s: float) -> int:
         """Solve a scenario in place; return its Newton iterations, or a negative code."""
@@ -120,7 +122,7 @@ class LightsimEngine(BalancedEngine):
             return
         ratios = np.ones(len(self._r))
         first = len(self.grid.transformers)
-        ratios[first:] = 1.0 + TAP_STEP * positions
+        ratios[first:] = 1.0 + self._step * positions
         for k in range(first, len(ratios)):
             self._model.change_ratio_trafo(k, ratios[k])
         none = np.zeros(len(ratios), np.complex128)
@@ -147,7 +149,7 @@ def unloaded(net: Network, w: Work, case: Case) -> None:
 @kernel
 def controls(net: Network, w: Work, case: Case, dt_s: float) -> tuple[int, int]:
     """Let regulators and capacitors act."""
-    return kernels.act(net, w, case, dt_s)
+    return kernels.act(net, w.switched, case, dt_s)
 
 
 @kernel

@@ -21,7 +21,7 @@ from heron.powergrid.networks import (
     RegulatorControl,
     Transformer,
 )
-from simulator.engines.base import ComplexArray
+from simulator.engines.base import ComplexArray, FloatArray
 
 GROUND = -1
 ANTIFLOAT = 0.5e-6
@@ -66,12 +66,14 @@ class RegulatorPhase:
         j: Output node.
         y: Series admittance at neutral, pu.
         owner: Index of the regulator.
+        step_pu: Ratio of one step.
     """
 
     i: int
     j: int
     y: complex
     owner: int
+    step_pu: float
 
 
 @dataclass(slots=True)
@@ -81,11 +83,13 @@ class RegulatorMeasure:
     Attributes:
         control: None for a fixed tap.
         v_base: Base voltage of its output, V.
+        max_tap: Steps each way.
         members: Regulators that it moves together.
     """
 
     control: RegulatorControl | None
     v_base: float
+    max_tap: int
     members: int = 1
 
 
@@ -175,10 +179,16 @@ def threephase_model(grid: Grid) -> NodalModel:
         source=[index[grid.source_bus, p] for p in "abc"],
         source_v=np.array(grid.source_v_pu),
     )
+    rated_lines: dict[str, list[Terminal]] = {}
     for line in grid.lines:
         if line.closed:
             ends = [(b, p) for b in (line.from_bus, line.to_bus) for p in line.phases]
-            model.stamp([index[e] for e in ends], pi_section(line) * kv[line.from_bus] ** 2)
+            nodes, y = [index[e] for e in ends], pi_section(line) * kv[line.from_bus] ** 2
+            model.stamp(nodes, y)
+            if line.ampacity_a is not None:
+                rated_lines[line.name] = line_terminals(
+                    nodes, y, line.ampacity_a * kv[line.from_bus] / 1e3, 6
+                )
     for owner, capacitor in enumerate(grid.capacitors):
         n = len(capacitor.phases)
         ids = [index[capacitor.bus, p] for p in capacitor.phases]
@@ -197,11 +207,11 @@ def threephase_model(grid: Grid) -> NodalModel:
     for owner, regulator in enumerate(grid.regulators):
         y = regulator_admittance(regulator, kv[regulator.from_bus])
         model.regulator_controls.append(
-            RegulatorMeasure(regulator.control, kv[regulator.to_bus] * 1e3)
+            RegulatorMeasure(regulator.control, kv[regulator.to_bus] * 1e3, regulator.max_tap)
         )
         for p in regulator.phases:
             i, j = index[regulator.from_bus, p], index[regulator.to_bus, p]
-            model.regulators.append(RegulatorPhase(i, j, y, owner))
+            model.regulators.append(RegulatorPhase(i, j, y, owner, regulator.step_pu))
             floating = -1j * ANTIFLOAT * regulator.kva / len(regulator.phases) / 1e3
             floating *= (kv[regulator.from_bus] / regulator.kv_ln) ** 2
             model.triplets += [(i, i, floating), (j, j, floating)]
@@ -226,6 +236,7 @@ def threephase_model(grid: Grid) -> NodalModel:
         ]
         model.branch_terminals.append(terminals)
         head_terminals[transformer.name] = terminals[:3]
+    model.branch_terminals += [rated_lines[x.name] for x in grid.rated_lines]
     for owner, load in enumerate(grid.loads):
         model.loads += _load_shunts(load, owner, index, kv[load.bus])
     for owner, device in enumerate(grid.devices):
@@ -239,6 +250,26 @@ def threephase_model(grid: Grid) -> NodalModel:
         a, b, c = (index[microgrid.connection_bus, p] for p in "abc")
         model.pcc_nodes.append((a, b, c))
     return model
+
+
+def line_terminals(nodes: list[int], y: ComplexArray, rated: float, n_ends: int) -> list[Terminal]:
+    """Return the terminals of a line; a lateral repeats its first one up to ``n_ends``.
+
+    Args:
+        nodes: Its nodes at both ends.
+        y: Its admittance matrix, pu.
+        rated: Rated current of one phase, pu.
+        n_ends: Terminals that every rated branch has.
+    """
+    found = [
+        Terminal(
+            node,
+            [(other, complex(y[r, c])) for c, other in enumerate(nodes) if y[r, c] != 0.0],
+            1.0 / rated,
+        )
+        for r, node in enumerate(nodes)
+    ]
+    return found + found[:1] * (n_ends - len(found))
 
 
 def _load_shunts(
@@ -275,30 +306,32 @@ def regulator_admittance(regulator: Regulator, kv_ln: float) -> complex:
 def transformer_admittance(t: Transformer, kv_from: float, kv_to: float) -> ComplexArray:
     """Return the (6, 6) admittance matrix of a transformer, pu; ``from_bus`` comes first.
 
-    Source: per-phase ideal ratio with the series impedance on the to-side, which grows with the
-    square of the tap; `ANTIFLOAT` at the ends of each winding.
+    Source: three coils on each side, coupled by ideal ratios, with the series impedance on the
+    to-side, which grows with the square of the tap; `ANTIFLOAT` at both ends of each coil. A coil
+    of a wye goes from its phase to ground, one of a delta to another phase: which one decides
+    whether the delta leads or lags, as in OpenDSS's Transformer (``LeadLag=ANSI``).
     """
+    first, second = t.connection.split("-")
+    # in a delta on the lower side coil a lies between a and b, on the higher one between a and c
+    step = 1 if first == second or (first == "wye") == (t.kv_from >= t.kv_to) else 2
+    from_coils, from_kv = _coils(first, t.kv_from, step)
+    to_coils, to_kv = _coils(second, t.kv_to, step)
+    ratio = to_kv * t.tap / from_kv
+    turns = np.hstack([-ratio * kv_from * from_coils, kv_to * to_coils])
     impedance = complex(t.r_pct, t.x_pct) / 100.0 / (t.kva / 3e3)
-    turns = np.zeros((3, 6))
-    if t.connection == "wye-wye":
-        ratio = t.kv_to * t.tap / t.kv_from
-        y = (t.kv_to / math.sqrt(3)) ** -2 / (impedance * t.tap**2)
-        for k in range(3):
-            turns[k, k], turns[k, 3 + k] = -ratio * kv_from, kv_to
-    else:
-        ratio = t.kv_to * t.tap / t.kv_from
-        y = t.kv_to**-2 / (impedance * t.tap**2)
-        for k in range(3):
-            other = (k + 1) % 3
-            turns[k, k], turns[k, other] = -ratio * kv_from, ratio * kv_from
-            turns[k, 3 + k], turns[k, 3 + other] = kv_to, -kv_to
+    y = to_kv**-2 / (impedance * t.tap**2)
     result: ComplexArray = np.asarray(y * (turns.T @ turns), np.complex128)
-    if t.connection == "wye-wye":
-        rated = np.array([t.kv_from] * 3 + [t.kv_to] * 3) / math.sqrt(3)
-        ends = 1
-    else:
-        rated = np.array([t.kv_from] * 3 + [t.kv_to] * 3)
-        ends = 2
-    base = np.array([kv_from] * 3 + [kv_to] * 3)
-    result[np.diag_indices(6)] -= 1j * ends * ANTIFLOAT * t.kva / 3e3 * (base / rated) ** 2
+    for k, (coils, rated, base) in enumerate(
+        ((from_coils, from_kv, kv_from), (to_coils, to_kv, kv_to))
+    ):
+        ends = np.abs(coils).sum(axis=0)
+        at = np.arange(3 * k, 3 * k + 3)
+        result[at, at] -= 1j * ends * ANTIFLOAT * t.kva / 3e3 * (base / rated) ** 2
     return result
+
+
+def _coils(connection: str, kv: float, step: int) -> tuple[FloatArray, float]:
+    """Return (coil, phase) with the voltages that each coil takes, and a coil's rated voltage."""
+    if connection == "wye":
+        return np.eye(3), kv / math.sqrt(3)
+    return np.eye(3) - np.roll(np.eye(3), step, axis=1), kv

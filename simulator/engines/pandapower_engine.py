@@ -10,7 +10,7 @@ import numpy as np
 import pandapower as pp
 
 from heron.errors import ConfigError, ConfigProblem, PowerFlowDiverged
-from heron.powergrid.networks import MAX_TAP, TAP_STEP, Grid
+from heron.powergrid.networks import Grid
 from simulator.engines.base import (
     ComplexArray,
     FloatArray,
@@ -73,6 +73,12 @@ class PandapowerEngine:
             next(k for k, t in enumerate(grid.transformers) if t.name == m.transformer)
             for m in grid.microgrids
         ]
+        rated = {x.name for x in grid.rated_lines}
+        self._rated_lines = [k for k, x in enumerate(grid.lines) if x.name in rated]
+        # a lateral carries on its phases what the balanced net spreads over three
+        self._line_ka = np.array(
+            [(x.ampacity_a or 0.0) * len(x.phases) / 3e3 for x in grid.rated_lines]
+        )
         self._dead = ", ".join(grid.dead_consumers)
 
     @property
@@ -177,7 +183,7 @@ class PandapowerEngine:
         for t in self._grid.transformers:
             connect(t.from_bus, t.to_bus, t.tap)
         for bank, position in zip(self._banks, positions, strict=True):
-            connect(bank.from_bus, bank.to_bus, 1.0 + TAP_STEP * float(position))
+            connect(bank.from_bus, bank.to_bus, bank.ratio(int(position)))
         start = np.zeros(len(self._nodes), np.complex128)
         source = self._index[self._grid.source_bus]
         start[source] = source_voltage(self._grid)
@@ -206,7 +212,7 @@ class PandapowerEngine:
         c = bank.control
         assert c is not None
         v_base = self._grid.bus_by_name[bank.to_bus].kv_ln * 1e3
-        ratio = 1.0 + TAP_STEP * position
+        ratio = bank.ratio(position)
         out = v[self._index[bank.to_bus]] * v_base
         ohm = complex(bank.r_pct, bank.x_pct) / 100.0 * bank.kv_ln**2 * 1e3 / bank.phase_kva
         current = (ratio * v[self._index[bank.from_bus]] * v_base - out) / (ohm * ratio**2)
@@ -216,7 +222,7 @@ class PandapowerEngine:
             return 0
         steps = min(max(math.ceil(excess / 0.75), 1), 4)
         wanted = position + (steps if c.v_set > seen else -steps)
-        limited: int = min(max(wanted, -MAX_TAP), MAX_TAP)
+        limited: int = min(max(wanted, -bank.max_tap), bank.max_tap)
         return limited - position
 
     def _solution(
@@ -258,5 +264,7 @@ class PandapowerEngine:
         ]
         i_rated = np.array(rated).reshape(len(rated), 2)
         i = np.stack([trafo.i_hv_ka.to_numpy(), trafo.i_lv_ka.to_numpy()], axis=1)
-        loading: FloatArray = 100.0 * np.max(i / i_rated, axis=1, initial=0.0)
+        units = 100.0 * np.max(i / i_rated, axis=1, initial=0.0)
+        line_ka = self._net.res_line.i_ka.to_numpy()[self._rated_lines]
+        loading: FloatArray = np.concatenate([units, 100.0 * line_ka / self._line_ka])
         return loading

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandapower as pp
 
-from heron.powergrid.networks import MAX_TAP, TAP_STEP, Grid
+from heron.powergrid.networks import Grid
 from simulator.engines.positive_sequence import (
     banks_of,
     line_impedance,
@@ -86,9 +86,9 @@ def pandapower_net(grid: Grid) -> Any:
             i0_percent=0.0,
             tap_side="lv",
             tap_neutral=0,
-            tap_min=-MAX_TAP,
-            tap_max=MAX_TAP,
-            tap_step_percent=100.0 * TAP_STEP,
+            tap_min=-bank.max_tap,
+            tap_max=bank.max_tap,
+            tap_step_percent=100.0 * bank.step_pu,
             tap_pos=0,
             tap_changer_type="Ratio",
             name=f"{bank.from_bus} to {bank.to_bus}",

@@ -27,6 +27,7 @@ from simulator.engines.nodal import (
     RegulatorPhase,
     Shunt,
     Terminal,
+    line_terminals,
 )
 
 _TURN = cmath.exp(2j * math.pi / 3)
@@ -45,6 +46,8 @@ class Bank:
         r_pct: Series resistance.
         x_pct: Series reactance.
         control: That of the first member.
+        step_pu: Ratio of one step.
+        max_tap: Steps each way.
     """
 
     members: tuple[int, ...]
@@ -55,6 +58,12 @@ class Bank:
     r_pct: float
     x_pct: float
     control: RegulatorControl | None
+    step_pu: float
+    max_tap: int
+
+    def ratio(self, position: int) -> float:
+        """Return the voltage ratio at a position."""
+        return 1.0 + self.step_pu * position
 
 
 def banks_of(grid: Grid) -> tuple[Bank, ...]:
@@ -75,6 +84,8 @@ def banks_of(grid: Grid) -> tuple[Bank, ...]:
                 r_pct=first.r_pct,
                 x_pct=first.x_pct,
                 control=first.control,
+                step_pu=first.step_pu,
+                max_tap=first.max_tap,
             )
         )
     return tuple(result)
@@ -138,14 +149,19 @@ def balanced_model(grid: Grid) -> NodalModel:
         source=[index[grid.source_bus]],
         source_v=np.array([source_voltage(grid)]),
     )
+    rated_lines: dict[str, list[Terminal]] = {}
     for line in grid.lines:
         if line.closed:
             z, b_half = line_impedance(line)
             y = kv[line.from_bus] ** 2 / z
             end = y + 1j * b_half * kv[line.from_bus] ** 2
-            model.stamp(
-                [index[line.from_bus], index[line.to_bus]], np.array([[end, -y], [-y, end]])
-            )
+            ends = [index[line.from_bus], index[line.to_bus]]
+            pi = np.array([[end, -y], [-y, end]])
+            model.stamp(ends, pi)
+            if line.ampacity_a is not None:
+                # what one node stands for is three phases, and a lateral carries it on fewer
+                rated = line.ampacity_a * kv[line.from_bus] / 1e3 * len(line.phases) / 3.0
+                rated_lines[line.name] = line_terminals(ends, pi, rated, 2)
     for owner, capacitor in enumerate(grid.capacitors):
         node = index[capacitor.bus]
         ratio = kv[capacitor.bus] / capacitor.element_kv
@@ -159,9 +175,10 @@ def balanced_model(grid: Grid) -> NodalModel:
     for owner, bank in enumerate(banks_of(grid)):
         ohm = bank.kv_ln**2 * 1e3 / bank.phase_kva
         y = kv[bank.from_bus] ** 2 / (complex(bank.r_pct, bank.x_pct) / 100.0 * ohm)
-        model.regulators.append(RegulatorPhase(index[bank.from_bus], index[bank.to_bus], y, owner))
+        i, j = index[bank.from_bus], index[bank.to_bus]
+        model.regulators.append(RegulatorPhase(i, j, y, owner, bank.step_pu))
         model.regulator_controls.append(
-            RegulatorMeasure(bank.control, kv[bank.to_bus] * 1e3, len(bank.members))
+            RegulatorMeasure(bank.control, kv[bank.to_bus] * 1e3, bank.max_tap, len(bank.members))
         )
     head_terminals: dict[str, list[Terminal]] = {}
     for t in grid.transformers:
@@ -181,6 +198,7 @@ def balanced_model(grid: Grid) -> NodalModel:
         ]
         model.branch_terminals.append(terminals)
         head_terminals[t.name] = terminals[:1]
+    model.branch_terminals += [rated_lines[x.name] for x in grid.rated_lines]
     for owner, load in enumerate(grid.loads):
         s = complex(load.kw, load.kvar) / 3e3
         ratio = voltage_ratio(load, kv[load.bus])

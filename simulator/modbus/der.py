@@ -1,83 +1,70 @@
-"""An emulated DER: obeys 704, counts its reversion times in plant seconds, beats 715.
+"""An emulated DER: obeys 704 and its curves, counts reversion times in plant seconds, beats 715.
 
 In force is ``WSet`` if that function is enabled, else the device's idle power; ``WMaxLimPct``, if
-enabled, is a ceiling above either. Each function whose time-out is not 0 takes its reversion
-values by itself when nobody has written to it for that long.
+enabled, is a ceiling above either. Of the functions that decide reactive power (``VarSet``, power
+factor, volt-var, watt-var, those of 123) only one is on: who enables one disables the others, as
+IEEE 1547-2018 has it. Each function whose time-out is not 0 takes its reversion values by itself
+when nobody has written to it for that long.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-
+from heron.powergrid.inverter_functions import InverterFunctions
 from heron.powergrid.quantities import DeviceReading, Setpoint
 from heron.powergrid.registers.codec import Raw
 from heron.powergrid.registers.der import VARS, WATTS, DerTable
+from heron.powergrid.registers.functions import CURVE_POINTS, REACTIVE_ENABLES, FunctionReader
 from heron.powergrid.registers.table import Register
+from simulator.modbus.curves import (
+    COMPLETED,
+    FAILED,
+    accepted,
+    copied,
+    curve_function,
+    curve_points,
+)
 from simulator.modbus.energy import EnergyCounter
-from simulator.modbus.image import UnitImage
+from simulator.modbus.reversion import Function, RevertingImage, reverting
+
+_CEILING = reverting(704, "WMaxLimPct", "WMaxLimPct")
+_ACTIVE = reverting(704, "WSet", "WSet", "WSetPct", others=("WSetMod",))
+_REACTIVE = reverting(704, "VarSet", "VarSet", "VarSetPct", others=("VarSetMod", "VarSetPri"))
+_FACTORS = (
+    reverting(704, "PFWInj", "PFWInj.PF", "PFWInj.Ext"),
+    reverting(704, "PFWAbs", "PFWAbs.PF", "PFWAbs.Ext"),
+)
+_OLD_CEILING = Function("123.WMaxLim_Ena", ("123.WMaxLimPct",), "123.WMaxLimPct_RvrtTms")
+_OLD_CONNECTION = Function("123.Conn", (), "123.Conn_RvrtTms")
+_OLD_REACTIVE = (
+    Function("123.OutPFSet_Ena", ("123.OutPFSet",), "123.OutPFSet_RvrtTms"),
+    Function(
+        "123.VArPct_Ena",
+        ("123.VArWMaxPct", "123.VArMaxPct", "123.VArAvalPct"),
+        "123.VArPct_RvrtTms",
+        others=("123.VArPct_Mod",),
+    ),
+)
+_TOGETHER = frozenset({"704.PFWInjEna", "704.PFWAbsEna"})
+"""Power factors while injecting and while absorbing are one function with two halves."""
+_NO_CURVE = 0
 
 
-@dataclass(frozen=True, slots=True)
-class _Function:
-    """One function that masters enable, set, and that reverts.
-
-    Attributes:
-        enable: Point that switches it on.
-        values: Points that hold what it does; each takes the value of its namesake ending in
-            ``Rvrt`` where there is one.
-        timeout: Point that holds the time after which it reverts.
-        remaining: Point that shows how much of it is left, or empty.
-        enable_after: Point that tells what ``enable`` becomes, or empty for 0.
-        others: More points that masters may write.
-    """
-
-    enable: str
-    values: tuple[str, ...]
-    timeout: str
-    remaining: str = ""
-    enable_after: str = ""
-    others: tuple[str, ...] = ()
-
-    @property
-    def writable(self) -> frozenset[str]:
-        """The points that masters may write, as far as the device has them."""
-        reversions = (f"{name}Rvrt" for name in self.values)
-        after = (self.enable_after,) if self.enable_after else ()
-        own = (self.enable, *self.values, self.timeout)
-        return frozenset({*own, *reversions, *after, *self.others})
-
-
-def _of_704(prefix: str, *values: str, others: tuple[str, ...] = ()) -> _Function:
-    head = f"704.{prefix}"
-    return _Function(
-        f"{head}Ena",
-        tuple(f"704.{name}" for name in values),
-        f"{head}RvrtTms",
-        f"{head}RvrtRem",
-        f"{head}EnaRvrt",
-        others,
-    )
-
-
-_CEILING = _of_704("WMaxLimPct", "WMaxLimPct")
-_ACTIVE = _of_704("WSet", "WSet", "WSetPct", others=("704.WSetMod",))
-_REACTIVE = _of_704("VarSet", "VarSet", "VarSetPct", others=("704.VarSetMod", "704.VarSetPri"))
-_OLD_CEILING = _Function("123.WMaxLim_Ena", ("123.WMaxLimPct",), "123.WMaxLimPct_RvrtTms")
-_VAR_MODES = (0, 1, 3, VARS)
-"""Modes of VarSet that are obeyed; 'per cent of what is available' (2) is not."""
-
-
-def _functions(table: DerTable) -> tuple[_Function, ...]:
+def _functions(table: DerTable) -> tuple[Function, ...]:
     functions = [_CEILING, _ACTIVE]
-    if table.ratings.has_q:
-        functions.append(_REACTIVE)
+    has_q = table.ratings.has_q
+    if has_q:
+        functions += [_REACTIVE, *_FACTORS]
     if 123 in table.models:
-        functions.append(_OLD_CEILING)
+        functions += [_OLD_CEILING, _OLD_CONNECTION, *(_OLD_REACTIVE if has_q else ())]
+    functions += [
+        curve_function(model)
+        for model in CURVE_POINTS
+        if model in table.models and (has_q or model == 706)
+    ]
     return tuple(functions)
 
 
-class DerImage(UnitImage):
+class DerImage(RevertingImage):
     """The registers of one emulated DER, and the set-point that they command.
 
     Args:
@@ -88,48 +75,73 @@ class DerImage(UnitImage):
     def __init__(self, table: DerTable, idle: Setpoint) -> None:
         self.table = table
         self.idle = idle
-        self._functions = _functions(table)
-        self._remaining_s: dict[str, float] = {}
-        self._plant_s = 0.0
         self._active, self._reactive = EnergyCounter(), EnergyCounter()
+        self._own: InverterFunctions | None = None
         super().__init__(
             table.registers,
             {**table.fixed_values(), **_initial_controls(table, idle)},
-            self._writable(),
+            _functions(table),
             identity={0: "HERON-HIL", 1: "Emulated DER", 2: "1", 4: table.device_id},
         )
-
-    def _writable(self) -> frozenset[str]:
-        names = {"715.ControllerHb"}.union(*(f.writable for f in self._functions))
-        return frozenset(names & self.table.registers.keys())
 
     # --- what masters write ---
 
     def accepts(self, register: Register, value: Raw) -> bool:
-        """Also refuse a reactive mode that the device does not have."""
-        if register.name == "704.VarSetMod" and value not in _VAR_MODES:
-            return False
-        return super().accepts(register, value)
+        """Also refuse values of curves and power factors that make no sense."""
+        name = register.name
+        if name.endswith((".PF", ".OutPFSet")) and isinstance(value, (int, float)):
+            return 0.0 < abs(value) <= 1.0
+        return accepted(register, value) and super().accepts(register, value)
 
     def written(self, names: frozenset[str]) -> None:
-        """Start the reversion time of each function that was written."""
-        remaining: dict[str, Raw] = {}
-        for function in self._functions:
-            if names & function.writable:
-                left = self._start(function)
-                if function.remaining:
-                    remaining[function.remaining] = left
-        if remaining:
-            self.publish(remaining)
+        """Leave one reactive function on, adopt a curve, start the reversion times."""
+        self._own = None
+        self._leave_one(names)
+        for model in CURVE_POINTS:
+            if f"{model}.AdptCrvReq" in names:
+                wanted = self.value(f"{model}.AdptCrvReq")
+                self.publish(self._adopt(model, int(wanted) if wanted else _NO_CURVE))
+        super().written(names)
 
-    def _start(self, function: _Function) -> int:
-        enabled = self.value(function.enable) == 1
-        timeout = self.value(function.timeout)
-        if not enabled or not isinstance(timeout, (int, float)) or timeout <= 0:
-            self._remaining_s.pop(function.enable, None)
-            return 0
-        self._remaining_s[function.enable] = float(timeout)
-        return int(timeout)
+    def _leave_one(self, names: frozenset[str]) -> None:
+        """Switch off what decided reactive power before, when something else is switched on."""
+        on = [n for n in REACTIVE_ENABLES if n in names and self.value(n) == 1]
+        if not on:
+            return
+        stays = _TOGETHER if on[-1] in _TOGETHER else frozenset({on[-1]})
+        off = [n for n in REACTIVE_ENABLES if n in self.registers and n not in stays]
+        for name in off:
+            self._remaining_s.pop(name, None)
+        self.publish(dict.fromkeys((n for n in off if self.value(n) == 1), 0))
+
+    def _adopt(self, model: int, n: int) -> dict[str, Raw]:
+        """Return what changes when curve ``n`` comes into force; a bad curve does not."""
+        result = f"{model}.AdptCrvRslt"
+        reader = FunctionReader(self.registers, self.words, self.table.ratings)
+        if reader.curve(model, n) is None:
+            return {result: FAILED}
+        values = {name: self.value(name) for name in curve_points(model, n)}
+        return {**copied(self.registers, values, model), result: COMPLETED}
+
+    def counts_down(self, function: Function) -> bool:
+        """A connection counts down while it is cut, anything else while it is enabled."""
+        if function is _OLD_CONNECTION:
+            return self.value(function.enable) == 0
+        return super().counts_down(function)
+
+    def _reversion(self, function: Function) -> dict[str, Raw]:
+        """Take the reversion values: a curve model another curve, a connection the grid."""
+        self._own = None
+        model = int(function.enable.partition(".")[0])
+        if function is _OLD_CONNECTION:
+            return {function.enable: 1}
+        if model not in CURVE_POINTS:
+            return super()._reversion(function)
+        wanted = self.value(f"{model}.RvrtCrv")
+        values: dict[str, Raw] = {function.remaining: 0}
+        if not wanted:
+            return {**values, function.enable: 0}
+        return {**values, **self._adopt(model, int(wanted))}
 
     # --- what the device does ---
 
@@ -143,7 +155,16 @@ class DerImage(UnitImage):
         if ceiling is not None:
             p_mw = min(p_mw, ceiling)
         q_mvar = self.table.reactive_set(words)
+        if q_mvar is None and 123 in self.table.models:
+            q_mvar = FunctionReader(self.registers, words, self.table.ratings).fixed_mvar()
         return Setpoint(p_mw, self.idle.q_mvar if q_mvar is None else q_mvar)
+
+    def functions(self) -> InverterFunctions:
+        """Return the device's own functions that the registers have switched on."""
+        if self._own is None:
+            reader = FunctionReader(self.registers, self.words, self.table.ratings)
+            self._own = reader.functions()
+        return self._own
 
     def show(self, reading: DeviceReading, elapsed_s: float) -> None:
         """Show the measurements of a step, and let its time pass.
@@ -161,50 +182,18 @@ class DerImage(UnitImage):
                 "701.TotWhAbs": self._active.negative,
                 "701.TotVarhInj": self._reactive.positive,
                 "701.TotVarhAbs": self._reactive.negative,
-                **self._pass(elapsed_s),
+                **self.let_pass(elapsed_s),
             }
         )
 
     def fail(self, cause: str, elapsed_s: float) -> None:
         """Show that nothing is measured: values 'not implemented', state 'fault'."""
-        self.publish({**self.table.failed_values(cause), **self._pass(elapsed_s)})
-
-    def _pass(self, elapsed_s: float) -> dict[str, Raw]:
-        self._plant_s += elapsed_s
-        values: dict[str, Raw] = {"715.DERHb": int(self._plant_s) % 0xFFFFFFFF}
-        for function in self._functions:
-            if function.enable not in self._remaining_s:
-                continue
-            left = self._remaining_s[function.enable] - elapsed_s
-            # A step of 0.1 s added up a thousand times must not revert one step late.
-            if left > 1e-6:
-                self._remaining_s[function.enable] = left
-                if function.remaining:
-                    values[function.remaining] = math.ceil(left - 1e-6)
-            else:
-                del self._remaining_s[function.enable]
-                values.update(self._reversion(function))
-        return values
-
-    def _reversion(self, function: _Function) -> dict[str, Raw]:
-        values: dict[str, Raw] = {function.remaining: 0} if function.remaining else {}
-        for name in function.values:
-            fallback = self.value(f"{name}Rvrt") if f"{name}Rvrt" in self.registers else None
-            if fallback is not None:
-                values[name] = fallback
-        enable = self.value(function.enable_after) if function.enable_after else None
-        values[function.enable] = 0 if enable is None else enable
-        return values
+        self.publish({**self.table.failed_values(cause), **self.let_pass(elapsed_s)})
 
 
 def _initial_controls(table: DerTable, idle: Setpoint) -> dict[str, Raw]:
     safe, ratings = table.safe, table.ratings
-    values: dict[str, Raw] = {"715.LocRemCtl": 0, "715.DERHb": 0, "715.ControllerHb": 0}
-    for function in _functions(table):
-        values |= {function.enable: 0, function.timeout: 0}
-        if function.remaining:
-            values |= {function.remaining: 0, function.enable_after: 1}
-    values |= {"704.WSetMod": WATTS, "704.WSet": idle.p_mw * 1e6}
+    values: dict[str, Raw] = {"704.WSetMod": WATTS, "704.WSet": idle.p_mw * 1e6}
     values |= {"704.WSetRvrt": safe.p_mw * 1e6, "704.WMaxLimPct": 100.0}
     ceiling = 100.0
     if ratings.curtail_only:
@@ -213,4 +202,9 @@ def _initial_controls(table: DerTable, idle: Setpoint) -> dict[str, Raw]:
     if ratings.has_q:
         values |= {"704.VarSetMod": VARS, "704.VarSetPri": 0, "704.VarSet": idle.q_mvar * 1e6}
         values["704.VarSetRvrt"] = safe.q_mvar * 1e6
+        for group in ("PFWInj", "PFWAbs"):
+            values |= {f"704.{group}.PF": 1.0, f"704.{group}.Ext": 0}
+            values |= {f"704.{group}Rvrt.PF": 1.0, f"704.{group}Rvrt.Ext": 0}
+    if 123 in table.models:
+        values["123.Conn"] = 1
     return values

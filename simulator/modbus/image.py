@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from heron.powergrid.registers.codec import Raw, RegisterType
-from heron.powergrid.registers.table import Register, RegisterMap, Words
+from heron.powergrid.registers.table import Block, Register, RegisterMap, Words
 
 ILLEGAL_FUNCTION = 0x01
 ILLEGAL_ADDRESS = 0x02
@@ -50,8 +50,9 @@ class UnitImage:
         self.identity = dict(identity or {})
         self.coils = dict.fromkeys(coils, False)
         self.discretes = dict.fromkeys(discretes, False)
-        self._base = registers.span.address
-        self._count = registers.span.count
+        self.span = registers.span if registers else Block(0, 0)
+        self._base = self.span.address
+        self._count = self.span.count
         self._point_at: dict[int, Register] = {
             address: registers[name]
             for name in writable
@@ -69,11 +70,16 @@ class UnitImage:
             register = self.registers[name]
             start = 2 * (register.address - self._base)
             try:
-                data = register.encode(value)
+                data = self.registers.encode(name, value)
             except ValueError:
                 data = register.encode(None)
             image[start : start + len(data)] = data
         self._bytes = bytes(image)
+
+    def patch(self, address: int, data: bytes) -> None:
+        """Change registers, given as their bytes."""
+        at = 2 * (address - self._base)
+        self._bytes = self._bytes[:at] + data + self._bytes[at + len(data) :]
 
     @property
     def words(self) -> Words:
@@ -114,6 +120,14 @@ class UnitImage:
             raise RefusalError(ILLEGAL_ADDRESS)
         return self._bytes[2 * start : 2 * (start + count)]
 
+    def read_input(self, address: int, count: int) -> bytes:
+        """Return the bytes of input registers: the same as the holding ones, unless overridden.
+
+        Raises:
+            RefusalError: Some of them do not exist.
+        """
+        return self.read(address, count)
+
     def write(self, address: int, data: bytes) -> None:
         """Write registers: all of them, or none.
 
@@ -136,8 +150,7 @@ class UnitImage:
                 raise RefusalError(ILLEGAL_VALUE)
             names.add(register.name)
             at = register.end
-        offset = 2 * (address - self._base)
-        self._bytes = self._bytes[:offset] + data + self._bytes[offset + len(data) :]
+        self.patch(address, data)
         self.written(frozenset(names))
 
     def read_bits(self, discrete: bool, address: int, count: int) -> list[bool]:

@@ -84,7 +84,12 @@ def _range(request: bytes, most: int, at: int = 1) -> tuple[int, int]:
 
 def _read_registers(unit: UnitImage, request: bytes) -> bytes:
     address, count = _range(request, 125)
-    return bytes((request[0], 2 * count)) + unit.read(address, count)
+    return bytes((READ_HOLDING, 2 * count)) + unit.read(address, count)
+
+
+def _read_inputs(unit: UnitImage, request: bytes) -> bytes:
+    address, count = _range(request, 125)
+    return bytes((READ_INPUT, 2 * count)) + unit.read_input(address, count)
 
 
 def _read_bits(unit: UnitImage, request: bytes) -> bytes:
@@ -175,7 +180,7 @@ _HANDLERS: Final[dict[int, Callable[[UnitImage, bytes], bytes]]] = {
     READ_COILS: _read_bits,
     READ_DISCRETE: _read_bits,
     READ_HOLDING: _read_registers,
-    READ_INPUT: _read_registers,
+    READ_INPUT: _read_inputs,
     WRITE_COIL: _write_coil,
     WRITE_REGISTER: _write_register,
     WRITE_COILS: _write_coils,

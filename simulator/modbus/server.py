@@ -21,9 +21,10 @@ from types import TracebackType
 from typing import Final, Self, cast
 
 from heron.errors import TransportError
+from heron.powergrid.registers.roles import Rights, rights_of
 from simulator.modbus.image import ILLEGAL_FUNCTION, UnitImage
 from simulator.modbus.pdu import FUNCTIONS, WRITE_FUNCTIONS, answer, expected_length
-from simulator.modbus.security import Rights, ServerTls, rights_of
+from simulator.modbus.security import ServerTls
 
 logger = logging.getLogger(__name__)
 
@@ -63,12 +64,13 @@ class _Connection(asyncio.Protocol):
         units: Mapping[int, UnitImage],
         counters: ServerCounters,
         open_connections: set[asyncio.Transport],
-        rights: Rights | None = None,
+        rights: Rights | None,
     ) -> None:
         self._units = units
         self._counters = counters
         self._open = open_connections
-        self._rights = rights
+        self._grant(Rights.NONE if rights is None else rights)
+        self._asks_for_role = rights is None
         self._transport: asyncio.Transport | None = None
         self._rest = b""
         self._rest_since = 0.0
@@ -80,9 +82,13 @@ class _Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         self._open.add(self._transport)
         self._counters.connections += 1
-        if self._rights is None:
+        if self._asks_for_role:
             tls = transport.get_extra_info("ssl_object")
-            self._rights = rights_of(tls.getpeercert(binary_form=True))
+            self._grant(rights_of(tls.getpeercert(binary_form=True)))
+
+    def _grant(self, rights: Rights) -> None:
+        self._may_read = Rights.READ in rights
+        self._may_write = Rights.WRITE in rights
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._transport is not None:
@@ -140,8 +146,7 @@ class _Connection(asyncio.Protocol):
             self._counters.refusals += 1
             return bytes((request[0] | 0x80, NO_SUCH_UNIT))
         writes = request[0] in WRITE_FUNCTIONS
-        allowed = Rights.WRITE if writes else Rights.READ
-        if self._rights is None or allowed not in self._rights:
+        if not (self._may_write if writes else self._may_read):
             self._counters.refusals += 1
             return bytes((request[0] | 0x80, ILLEGAL_FUNCTION))
         reply = answer(unit, request)

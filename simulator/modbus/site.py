@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from heron.powergrid.inverter_functions import InverterFunctions
 from heron.powergrid.quantities import DeviceReading, Measurements, MeterReading, Setpoint
-from heron.powergrid.registers import SitePlan
+from heron.powergrid.registers import DerTable, SitePlan, TapTable
 from heron.powergrid.registers.clock import ClockReading, ClockTable
 from heron.powergrid.registers.codec import Raw
+from heron.powergrid.registers.custom import MapConfig
+from heron.powergrid.registers.map_table import MapTable
 from heron.powergrid.registers.meter import MeterTable
 from heron.powergrid.registers.table import Register
 from simulator.modbus.der import DerImage
 from simulator.modbus.energy import EnergyCounter
 from simulator.modbus.image import ILLEGAL_VALUE, RefusalError, UnitImage
+from simulator.modbus.mapped import MapImage
+from simulator.modbus.tap import TapImage
 
 
 class MeterImage(UnitImage):
@@ -82,6 +87,17 @@ class ClockImage(UnitImage):
             raise RefusalError(ILLEGAL_VALUE)
 
 
+DeviceImage = DerImage | TapImage | MapImage
+
+
+def _device_image(
+    table: DerTable | TapTable, idle: Setpoint, own_map: MapConfig | None
+) -> DeviceImage:
+    if own_map is not None:
+        return MapImage(MapTable(table.device_id, own_map, table.safe), idle)
+    return TapImage(table, idle) if isinstance(table, TapTable) else DerImage(table, idle)
+
+
 class EmulatedSite:
     """All units of a site.
 
@@ -89,14 +105,24 @@ class EmulatedSite:
         plan: Who is where.
         idle: Per device, what it does while nobody commands it.
         advance: What the clock device calls; see `ClockImage`.
+        maps: Custom register maps, for devices that are not to be SunSpec ones.
+
+    Raises:
+        ConfigError: A map does not describe a device.
     """
 
     def __init__(
-        self, plan: SitePlan, idle: Mapping[str, Setpoint], advance: Callable[[int], bool]
+        self,
+        plan: SitePlan,
+        idle: Mapping[str, Setpoint],
+        advance: Callable[[int], bool],
+        maps: Mapping[str, MapConfig] | None = None,
     ) -> None:
         self.plan = plan
+        own = maps or {}
         self.devices = {
-            name: DerImage(unit.table, idle[name]) for name, unit in plan.devices.items()
+            name: _device_image(unit.table, idle[name], own.get(name))
+            for name, unit in plan.devices.items()
         }
         self.meters = {name: MeterImage(unit.table) for name, unit in plan.meters.items()}
         self.clock = ClockImage(plan.clock.table, advance)
@@ -113,6 +139,12 @@ class EmulatedSite:
     def setpoints(self) -> dict[str, Setpoint]:
         """Return what the registers command each device to do now."""
         return {name: device.setpoint() for name, device in self.devices.items()}
+
+    def functions(self) -> dict[str, InverterFunctions]:
+        """Return the devices' own functions that the registers have switched on, by device."""
+        nothing = InverterFunctions()
+        found = {n: d.functions() for n, d in self.devices.items() if isinstance(d, DerImage)}
+        return {name: own for name, own in found.items() if own != nothing}
 
     def show(
         self,

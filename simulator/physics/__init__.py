@@ -20,7 +20,7 @@ from simulator.physics.generator import GeneratorPhysics
 from simulator.physics.inverter import InverterSourcePhysics
 from simulator.physics.load import ControllableLoadPhysics
 from simulator.physics.storage import StoragePhysics
-from simulator.physics.transformer import TransformerPhysics
+from simulator.physics.transformer import TapChangerPhysics, TapState, TransformerPhysics
 
 __all__ = [
     "BIT",
@@ -33,6 +33,8 @@ __all__ = [
     "InverterSourcePhysics",
     "PhysicsState",
     "StoragePhysics",
+    "TapChangerPhysics",
+    "TapState",
     "TransformerPhysics",
     "add_physics",
     "physics_class",

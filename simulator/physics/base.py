@@ -157,6 +157,32 @@ class DevicePhysics(ABC, Generic[ConfigT]):
             beyond_rating * BIT[ClipReason.APPARENT_POWER]
         )
 
+    def ramp_below(
+        self,
+        p_start_mw: FloatArray,
+        target_mw: FloatArray,
+        cap_mw: FloatArray,
+        dt_s: float | FloatArray,
+    ) -> tuple[FloatArray, FloatArray, Reasons]:
+        """Move a ceiling towards a target at the ramp rate, and use what is below a cap.
+
+        Returns:
+            Mean over the step of the lower of ceiling and cap (exact: both are straight lines),
+            the ceiling at its end, and `RAMP` where the target was not reached.
+        """
+        mean_mw, end_mw, reasons = self.ramp(p_start_mw, target_mw, dt_s)
+        if not self.has_ramps:
+            return np.minimum(mean_mw, cap_mw), end_mw, reasons
+        moving_s = np.minimum(np.abs(target_mw - p_start_mw) / self.ramp_mw_per_s, dt_s)
+        # While the ceiling moves, the part of its way that lies above the cap is cut off.
+        low, high = np.minimum(p_start_mw, end_mw), np.maximum(p_start_mw, end_mw)
+        way = np.maximum(high - low, TOLERANCE)
+        above = np.clip(high - cap_mw, 0.0, high - low)
+        moving_mw = (low + high) / 2.0 - above * above / (2.0 * way)
+        moving_mw = np.where(cap_mw < low, cap_mw, moving_mw)
+        resting_mw = np.minimum(end_mw, cap_mw)
+        return resting_mw + (moving_mw - resting_mw) * moving_s / dt_s, end_mw, reasons
+
     def ramp(
         self, p_start_mw: FloatArray, target_mw: FloatArray, dt_s: float | FloatArray
     ) -> tuple[FloatArray, FloatArray, Reasons]:

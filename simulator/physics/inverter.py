@@ -31,8 +31,7 @@ class InverterSourcePhysics(DevicePhysics[InverterSourceConfig]):
     ) -> Advance:
         """Carry out set-points; see `DevicePhysics.advance`."""
         target_mw, limits = self.within_p_limits(p_set_mw)
-        ceiling_mw, end_mw, ramp = self.ramp(state["p_mw"], target_mw, ambient.dt_s)
         available_mw = np.minimum(self.p_rated_mw * ambient.profile, self.s_max)
-        p_mw = np.minimum(ceiling_mw, available_mw)
+        p_mw, end_mw, ramp = self.ramp_below(state["p_mw"], target_mw, available_mw, ambient.dt_s)
         q_mvar, reactive = self.within_q_limits(p_mw, q_set_mvar)
         return Advance(p_mw, q_mvar, {"p_mw": end_mw}, limits | ramp | reactive, available_mw)

@@ -44,7 +44,15 @@ class ControllableLoadPhysics(DevicePhysics[ControllableLoadConfig]):
         target_mw, limits = self.within_p_limits(p_set_mw)
         floor_mw, end_mw, ramp = self.ramp(state["p_mw"], target_mw, ambient.dt_s)
         demand_mw = self.p_rated_mw * ambient.profile
-        p_mw = np.minimum(np.maximum(floor_mw, -demand_mw), -demand_mw * self.must_serve)
+        must_mw = demand_mw * self.must_serve
+        if self.has_ramps:
+            # Held between two levels: cut off above, plus cut off below, less what it would be.
+            start_mw, dt_s = state["p_mw"], ambient.dt_s
+            most_mw, _, _ = self.ramp_below(-start_mw, -target_mw, demand_mw, dt_s)
+            least_mw, _, _ = self.ramp_below(start_mw, target_mw, -must_mw, dt_s)
+            p_mw = least_mw - most_mw - floor_mw
+        else:
+            p_mw = np.minimum(np.maximum(floor_mw, -demand_mw), -must_mw)
         not_sheddable = floor_mw - p_mw > TOLERANCE
         reasons = limits | ramp | (not_sheddable * BIT[ClipReason.POWER_LIMIT])
         return Advance(p_mw, p_mw * self.tan_phi, {"p_mw": end_mw}, reasons, -demand_mw)

@@ -49,8 +49,9 @@ def stored_after(
 class StoragePhysics(DevicePhysics[StorageConfig]):
     """Batteries within their window of charge.
 
-    Power is cut so that the state of charge ends no further than on its limit. Only
-    self-discharge, which nobody can switch off, may take it below ``soc_min``.
+    Power is cut so that the state of charge ends no further than on its limit, and so that a
+    taper is obeyed to the end of the step. Only self-discharge, which nobody can switch off, may
+    take the charge below ``soc_min``.
     """
 
     stores_energy = True
@@ -67,6 +68,17 @@ class StoragePhysics(DevicePhysics[StorageConfig]):
         lost = np.minimum([c.self_discharge_per_h for c in configs], 1.0 - 1e-12)
         self.decay_per_h = -np.log1p(-lost)
         self.has_decay = bool(lost.any())
+        limits = [c.limits.storage for c in configs]
+        self._charge_tapers = [
+            (k, x.charge_taper, x.p_charge_mw)
+            for k, x in enumerate(limits)
+            if x is not None and x.charge_taper is not None
+        ]
+        self._discharge_tapers = [
+            (k, x.discharge_taper, x.p_discharge_mw)
+            for k, x in enumerate(limits)
+            if x is not None and x.discharge_taper is not None
+        ]
         self.e_min_mwh = self.soc_min * self.capacity_mwh
         self.e_max_mwh = self.soc_max * self.capacity_mwh
 
@@ -89,6 +101,7 @@ class StoragePhysics(DevicePhysics[StorageConfig]):
         kept_mwh = energy_mwh * keeps
         gives_mw = (kept_mwh - self.e_min_mwh) * self.discharge_efficiency / effective_h
         takes_mw = (self.e_max_mwh - kept_mwh) / (self.charge_efficiency * effective_h)
+        self._taper(kept_mwh, effective_h, takes_mw, gives_mw)
         p_mw = np.minimum(
             np.maximum(asked_mw, -np.maximum(takes_mw, 0.0)), np.maximum(gives_mw, 0.0)
         )
@@ -106,6 +119,24 @@ class StoragePhysics(DevicePhysics[StorageConfig]):
         after_mwh = np.maximum(after_mwh, np.minimum(kept_mwh, self.e_min_mwh))
         new = {"p_mw": end_mw, "soc": after_mwh / self.capacity_mwh}
         return Advance(p_mw, q_mvar, new, limits | ramp | reactive | cut)
+
+    def _taper(
+        self,
+        kept_mwh: FloatArray,
+        effective_h: FloatArray | float,
+        takes_mw: FloatArray,
+        gives_mw: FloatArray,
+    ) -> None:
+        """Lower, in place, what those take and give whose power depends on their charge."""
+        hours = np.broadcast_to(effective_h, (self.n,))
+        for k, taper, full_mw in self._charge_tapers:
+            gain = self.charge_efficiency[k] * hours[k] / self.capacity_mwh[k]
+            limit = taper.limit_mw(full_mw, kept_mwh[..., k] / self.capacity_mwh[k], gain)
+            takes_mw[..., k] = np.minimum(takes_mw[..., k], limit)
+        for k, taper, full_mw in self._discharge_tapers:
+            gain = hours[k] / (self.discharge_efficiency[k] * self.capacity_mwh[k])
+            limit = taper.limit_mw(full_mw, kept_mwh[..., k] / self.capacity_mwh[k], gain)
+            gives_mw[..., k] = np.minimum(gives_mw[..., k], limit)
 
     def _decay(self, hours: float) -> tuple[FloatArray | float, FloatArray | float]:
         if not self.has_decay:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 import opendssdirect as dss
 import pytest
 
-from heron.powergrid.networks import Grid, compose, grid_of, load_feeder
+from heron.powergrid.networks import Grid, compose, grid_of, load_feeder, parse_feeder
 from heron.powergrid.networks.opendss import dss_name, opendss_script
 from heron.powergrid.setups import read_setup
 from simulator.engines import Injections, Solution, make_engine
@@ -118,3 +119,97 @@ def test_regulators_end_within_two_steps_of_where_opendss_puts_them(name: str) -
     engine = make_engine("threephase", grid)
     solution = engine.solve(plain(grid), engine.initial_state())
     assert np.max(np.abs(solution.state.taps - theirs)) <= 2
+
+
+@pytest.mark.parametrize("tap", [1.0, 1.05])
+@pytest.mark.parametrize(("kv_from", "kv_to"), [(4.16, 0.48), (0.48, 4.16)])
+@pytest.mark.parametrize("connection", ["wye-wye", "delta-delta", "delta-wye", "wye-delta"])
+def test_every_connection_of_a_transformer_agrees_with_opendss(
+    connection: str, kv_from: float, kv_to: float, tap: float
+) -> None:
+    """Unbalanced loads behind it, up and down: angles of all phases and the zero sequence count."""
+    grid = behind_a_transformer(connection, kv_from, kv_to, tap)
+    engine = make_engine("threephase", grid)
+    solution = engine.solve(plain(grid), engine.initial_state())
+    assert largest_difference(grid, solution, run_opendss(opendss_script(grid))) <= 1e-6
+    assert solution.losses_mw * 1e3 == pytest.approx(dss.Circuit.Losses()[0] / 1e3, abs=0.01)
+    a = solution.v_pu[grid.nodes.index(("3", "a"))]
+    shift = 30.0 if connection in {"delta-wye", "wye-delta"} else 0.0
+    lag = -shift if kv_from > kv_to else shift
+    assert np.degrees(np.angle(a)) == pytest.approx(lag, abs=5.0)
+
+
+def behind_a_transformer(connection: str, kv_from: float, kv_to: float, tap: float) -> Grid:
+    """Return a source, a line, a transformer, and unbalanced loads that fit its output."""
+    ln = kv_to / math.sqrt(3)
+    wye = connection.endswith("wye")
+    loads = [
+        {"name": "x", "bus": "3", "phases": "a" if wye else "ab", "kw": 60.0, "kvar": 20.0},
+        {"name": "y", "bus": "3", "phases": "b" if wye else "bc", "kw": 20.0, "kvar": 15.0},
+    ]
+    for load in loads:
+        load |= {"connection": "wye" if wye else "delta", "element_kv": ln if wye else kv_to}
+    three = {"name": "z", "bus": "3", "phases": "abc", "connection": "delta", "kw": 45.0}
+    loads.append({**three, "kvar": 9.0, "element_kv": kv_to, "model": "impedance"})
+    diagonal = [[0.02 if i == j else 0.0 for j in range(3)] for i in range(3)]
+    return grid_of(
+        parse_feeder(
+            {
+                "name": "small",
+                "head": "1",
+                "buses": [
+                    {"name": "1", "phases": "abc", "kv_ln": kv_from / math.sqrt(3)},
+                    {"name": "2", "phases": "abc", "kv_ln": kv_from / math.sqrt(3)},
+                    {"name": "3", "phases": "abc", "kv_ln": ln},
+                ],
+                "lines": [
+                    {
+                        "name": "l",
+                        "from_bus": "1",
+                        "to_bus": "2",
+                        "r_ohm": diagonal,
+                        "x_ohm": diagonal,
+                        "b_half_s": [[0.0] * 3] * 3,
+                    }
+                ],
+                "transformers": [
+                    {
+                        "name": "t",
+                        "from_bus": "2",
+                        "to_bus": "3",
+                        "connection": connection,
+                        "kv_from": kv_from,
+                        "kv_to": kv_to,
+                        "kva": 300.0,
+                        "r_pct": 1.0,
+                        "x_pct": 4.0,
+                        "tap": tap,
+                    }
+                ],
+                "loads": loads,
+            }
+        )
+    )
+
+
+@pytest.mark.parametrize("name", FEEDERS)
+def test_regulators_have_the_settings_and_taps_of_the_public_files(name: str) -> None:
+    """Source: the files under IEEETestCases that tests/data/grid/README.md names."""
+    public = json.loads((DATA / "opendss_settings.json").read_text())[name]
+    feeder = load_feeder(name)
+    found = {}
+    for r in feeder.regulators:
+        c = r.control
+        assert c is not None
+        found[r.name] = {
+            "vreg": c.v_set,
+            "band": c.bandwidth_v,
+            "ptratio": c.pt_ratio,
+            "ctprim": c.ct_primary_a,
+            "r": c.r_v,
+            "x": c.x_v,
+            "tap": r.tap,
+        }
+    assert found == public["regulators"]
+    loads = {x.name: [x.kw, x.kvar] for x in feeder.loads}
+    assert {name: loads[name] for name in public["loads"]} == public["loads"]

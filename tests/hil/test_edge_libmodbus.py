@@ -1,15 +1,13 @@
 """The edge's link against a slave on libmodbus, written in C."""
 
-import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
 
-from edge.build import connect
 from edge.links.connection import ModbusConnection
 from edge.links.modbus import ModbusDeviceLink
-from edge.site import LinkConfig
 from edge.timing import PlantTime
 from heron.errors import DeviceRejected
 from heron.powergrid.link import Quality, WriteStatus
@@ -51,18 +49,11 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-async def connection(program: Path) -> AsyncIterator[ModbusConnection]:
-    server = await asyncio.create_subprocess_exec(program, stdout=asyncio.subprocess.PIPE)
-    assert server.stdout is not None
-    port = int(await server.stdout.readline())
-    try:
-        link = LinkConfig(name="l", address=f"127.0.0.1:{port}")
-        async with connect(link, PlantTime()) as connection, asyncio.timeout(20.0):
-            await connection.wait_connected()
-            yield connection
-    finally:
-        server.kill()
-        await server.communicate()
+async def connection(
+    program: Path, served_by: Callable[..., AbstractAsyncContextManager[ModbusConnection]]
+) -> AsyncIterator[ModbusConnection]:
+    async with served_by(program) as connection:
+        yield connection
 
 
 async def test_registers_of_both_tables_are_read(connection: ModbusConnection) -> None:
@@ -99,6 +90,21 @@ async def test_a_device_with_a_custom_map_is_read_and_commanded(
     assert await connection.read("d", 1, 30, 4) == [65536 - 1250, 500, 1, 60]
     assert await connection.read("d", 1, 40, 1) == [1]
     assert (await link.write(Setpoint(-1.25, 0.5))).status is WriteStatus.UNCHANGED
+
+
+async def test_a_set_point_is_written_and_read_back_in_one_request(
+    connection: ModbusConnection,
+) -> None:
+    table = MapTable("d", parse_map(MAP), Setpoint(0.0))
+    link = ModbusDeviceLink(
+        "d", connection, 1, table, PlantTime(), reversion_s=60.0, read_write=True
+    )
+    await link.read()
+    reads, writes = connection.counters.reads, connection.counters.writes
+    assert (await link.write(Setpoint(-1.25, 0.5))).status is WriteStatus.WRITTEN
+    # The set-point, then the heartbeat with the read-back: two requests in all.
+    assert (connection.counters.reads - reads, connection.counters.writes - writes) == (1, 2)
+    assert await connection.read("d", 1, 30, 4) == [65536 - 1250, 500, 1, 60]
 
 
 async def test_points_of_low_priority_take_turns_and_grow_older(

@@ -4,16 +4,15 @@ Needs ``npm ci`` in ``tests/contract/masters``.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
 
-from edge.build import connect
 from edge.links.breaker import CircuitOpen
 from edge.links.connection import ModbusConnection
 from edge.links.modbus import ModbusDeviceLink
-from edge.site import LinkConfig
 from edge.timing import PlantTime
 from heron.errors import DeviceRejected, DeviceTimeout
 from heron.powergrid.link import Quality, WriteStatus
@@ -47,20 +46,11 @@ MAP = {
 
 
 @pytest.fixture
-async def connection() -> AsyncIterator[ModbusConnection]:
-    server = await asyncio.create_subprocess_exec(
-        "node", "serve.js", cwd=MASTERS, stdout=asyncio.subprocess.PIPE
-    )
-    assert server.stdout is not None
-    port = int(await server.stdout.readline())
-    try:
-        link = LinkConfig(name="l", address=f"127.0.0.1:{port}", timeout_s=1.0)
-        async with connect(link, PlantTime()) as connection, asyncio.timeout(20.0):
-            await connection.wait_connected()
-            yield connection
-    finally:
-        server.kill()
-        await server.communicate()
+async def connection(
+    served_by: Callable[..., AbstractAsyncContextManager[ModbusConnection]],
+) -> AsyncIterator[ModbusConnection]:
+    async with served_by("node", "serve.js", cwd=MASTERS, timeout_s=1.0) as connection:
+        yield connection
 
 
 async def test_registers_and_bits_of_every_table_are_read(connection: ModbusConnection) -> None:
@@ -121,3 +111,16 @@ async def test_a_device_with_a_custom_map_is_read_and_commanded(
     assert await connection.read("d", 1, 40, 1) == [60]
     assert await connection.read("d", 1, 0, 1, Space.COIL) == [1]
     assert (await link.write(Setpoint(-1.25))).status is WriteStatus.UNCHANGED
+
+
+async def test_a_slave_without_function_23_is_written_and_read_back_in_two_requests(
+    connection: ModbusConnection, caplog: pytest.LogCaptureFixture
+) -> None:
+    table = MapTable("d", parse_map(MAP), Setpoint(0.0))
+    link = ModbusDeviceLink(
+        "d", connection, 1, table, PlantTime(), reversion_s=60.0, read_write=True
+    )
+    await link.read()
+    for p_mw in (-1.25, 0.75):
+        assert (await link.write(Setpoint(p_mw))).status is WriteStatus.WRITTEN
+    assert [r.message for r in caplog.records].count("no_function_23 device=d") == 1

@@ -3,11 +3,11 @@
 import asyncio
 import os
 import ssl
-import subprocess
 import time
 import tty
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -17,10 +17,17 @@ from pymodbus.simulator import DataType, SimData, SimDevice
 
 from edge.build import connect
 from edge.links.connection import ModbusConnection
-from edge.site import LinkConfig, TlsConfig
+from edge.reload import SiteKeeper
+from edge.site import LinkConfig, TlsConfig, load_site
 from edge.timing import PlantTime
-from heron.errors import ConfigError, DeviceTimeout
+from heron.errors import ConfigError, DeviceRejected, DeviceTimeout
 from heron.messaging.embedded import free_port
+from heron.powergrid.registers.codec import RegisterType
+from heron.powergrid.registers.table import Access, Register, RegisterMap
+from heron.testing.certificates import Authority, Signed
+from simulator.modbus.image import UnitImage
+from simulator.modbus.security import ServerTls
+from simulator.modbus.server import ModbusServer
 
 UNIT = 3
 
@@ -132,41 +139,27 @@ async def test_rtu_over_a_serial_line() -> None:
 # --- TLS ---
 
 
-def openssl(*argv: str, cwd: Path) -> None:
-    subprocess.run(["openssl", *argv], cwd=cwd, check=True, capture_output=True)
+@dataclass(frozen=True)
+class Certificates:
+    """What a utility signed, and what a stranger's authority did."""
+
+    authority: Authority
+    device: Signed
+    strangers: Authority
+    stranger: Signed
 
 
 @pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A root, and certificates of a device and of two edges; one edge is of another root."""
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     folder = tmp_path_factory.mktemp("certificates")
-    key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2")
-    for root in ("root", "rogue"):
-        openssl(
-            *("req", "-x509", *key, "-keyout", f"{root}.key", "-out", f"{root}.pem"),
-            *("-subj", f"/CN={root}"),
-            cwd=folder,
-        )
-    for name, root in (("device", "root"), ("edge", "root"), ("stranger", "rogue")):
-        openssl(
-            *("req", "-new", *key[:-2], "-keyout", f"{name}.key", "-out", f"{name}.csr"),
-            *("-subj", f"/CN={name}"),
-            cwd=folder,
-        )
-        (folder / "extensions").write_text("subjectAltName=IP:127.0.0.1\n")
-        openssl(
-            *("x509", "-req", "-in", f"{name}.csr", "-CA", f"{root}.pem", "-days", "2"),
-            *("-CAkey", f"{root}.key", "-CAcreateserial", "-extfile", "extensions"),
-            *("-out", f"{name}.pem"),
-            cwd=folder,
-        )
-    return folder
+    ours, rogue = Authority(folder, "root"), Authority(folder, "rogue")
+    return Certificates(ours, ours.sign("device"), rogue, rogue.sign("stranger", "operator"))
 
 
 @asynccontextmanager
-async def tls_server(folder: Path) -> AsyncIterator[int]:
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=folder / "root.pem")
-    context.load_cert_chain(folder / "device.pem", folder / "device.key")
+async def tls_server(own: Certificates) -> AsyncIterator[int]:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=own.authority.file)
+    context.load_cert_chain(own.device.certificate, own.device.key)
     context.verify_mode = ssl.CERT_REQUIRED
     port = free_port()
     server = ModbusTlsServer(
@@ -176,35 +169,108 @@ async def tls_server(folder: Path) -> AsyncIterator[int]:
         yield port
 
 
-def tls_link(port: int, folder: Path, who: str, root: str = "root") -> LinkConfig:
-    tls = TlsConfig(
-        ca=folder / f"{root}.pem", cert=folder / f"{who}.pem", key=folder / f"{who}.key"
-    )
+def tls_link(port: int, who: Signed, trusts: Authority) -> LinkConfig:
+    tls = TlsConfig(ca=trusts.file, cert=who.certificate, key=who.key)
     return LinkConfig(name="l", kind="tls", address=f"127.0.0.1:{port}", tls=tls)
 
 
-async def test_tls_with_certificates_of_both_sides(certificates: Path) -> None:
-    async with (
-        tls_server(certificates) as port,
-        connect(tls_link(port, certificates, "edge"), PlantTime()) as connection,
-    ):
-        await exchange(connection)
+async def test_tls_with_certificates_of_both_sides(certificates: Certificates) -> None:
+    edge = certificates.authority.sign("edge", "operator")
+    async with tls_server(certificates) as port:
+        link = tls_link(port, edge, certificates.authority)
+        async with connect(link, PlantTime()) as connection:
+            await exchange(connection)
 
 
-@pytest.mark.parametrize(("who", "root"), [("stranger", "root"), ("edge", "rogue")])
-async def test_a_rogue_certificate_reads_nothing(certificates: Path, who: str, root: str) -> None:
-    async with (
-        tls_server(certificates) as port,
-        connect(tls_link(port, certificates, who, root), PlantTime()) as connection,
-    ):
-        until = time.monotonic() + 1.5
-        while time.monotonic() < until:
-            with pytest.raises(DeviceTimeout):
-                await connection.read("d", UNIT, 100, 1)
-            await asyncio.sleep(0.1)
+@pytest.mark.parametrize("rogue", ["edge", "device"])
+async def test_a_rogue_certificate_reads_nothing(certificates: Certificates, rogue: str) -> None:
+    ours, theirs = certificates.authority, certificates.strangers
+    edge = ours.sign("edge2", "operator") if rogue == "device" else certificates.stranger
+    async with tls_server(certificates) as port:
+        link = tls_link(port, edge, theirs if rogue == "device" else ours)
+        async with connect(link, PlantTime()) as connection:
+            until = time.monotonic() + 1.5
+            while time.monotonic() < until:
+                with pytest.raises(DeviceTimeout):
+                    await connection.read("d", UNIT, 100, 1)
+                await asyncio.sleep(0.1)
     assert connection.counters.reads == 0
 
 
-def test_a_certificate_that_is_not_there_is_one_clear_error(certificates: Path) -> None:
+def test_a_certificate_that_is_not_there_is_one_clear_error(certificates: Certificates) -> None:
+    nobody = Signed(Path("nobody.pem"), Path("nobody.key"), b"")
     with pytest.raises(ConfigError, match=r"nobody\.pem"):
-        connect(tls_link(802, certificates, "nobody"), PlantTime())
+        connect(tls_link(802, nobody, certificates.authority), PlantTime())
+
+
+# --- roles: our emulator judges by the certificate, and the edge by its own ---
+
+
+@asynccontextmanager
+async def emulator(own: Certificates) -> AsyncIterator[tuple[int, UnitImage]]:
+    registers = RegisterMap([Register("r", 0, 1, RegisterType.UINT16, access=Access.READ_WRITE)])
+    unit = UnitImage(registers, {"r": 7}, frozenset({"r"}))
+    tls = ServerTls(own.device.certificate, own.device.key, own.authority.file)
+    async with ModbusServer([{UNIT: unit}], port=0, tls=tls) as server:
+        yield server.ports[0], unit
+
+
+@pytest.mark.parametrize(
+    ("role", "reads", "writes", "says"),
+    [
+        ("operator", True, True, ""),
+        ("viewer", True, False, "read-only"),
+        ("monitor", True, False, "read-only"),
+        ("janitor", False, False, "illegal function"),
+        (None, False, False, "illegal function"),
+    ],
+)
+async def test_the_role_in_the_edges_certificate_decides(
+    certificates: Certificates, role: str | None, reads: bool, writes: bool, says: str
+) -> None:
+    edge = certificates.authority.sign(f"edge-{role}", role)
+    async with emulator(certificates) as (port, unit):
+        link = tls_link(port, edge, certificates.authority)
+        async with connect(link, PlantTime()) as connection, asyncio.timeout(10.0):
+            await connection.wait_connected()
+            if reads:
+                assert await connection.read("d", UNIT, 0, 1) == [7]
+            else:
+                with pytest.raises(DeviceRejected, match="illegal function"):
+                    await connection.read("d", UNIT, 0, 1)
+            if writes:
+                await connection.write("d", UNIT, 0, [42])
+            else:
+                with pytest.raises(DeviceRejected, match=says):
+                    await connection.write("d", UNIT, 0, [42])
+        assert unit.value("r") == (42 if writes else 7)
+
+
+@pytest.mark.parametrize("mode", ["closed_loop", "monitor"])
+def test_a_device_is_not_driven_over_a_link_whose_certificate_may_only_read(
+    certificates: Certificates, tmp_path: Path, mode: str
+) -> None:
+    certificates.authority.sign("edge-here", "monitor")
+    folder = certificates.authority.file.parent
+    for name in ("root.pem", "edge-here.crt", "edge-here.key"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    site = tmp_path / "site.yml"
+    site.write_text(
+        f"""
+links:
+  - name: yard
+    kind: tls
+    address: 127.0.0.1:802
+    tls: {{ca: root.pem, cert: edge-here.crt, key: edge-here.key}}
+devices:
+  - {{name: a, type: PV, link: yard, unit: 1, mode: {mode}, config: {{p_rated_MW: 0.1}}}}
+  - {{name: b, type: PV, link: yard, unit: 2, mode: {mode}, config: {{p_rated_MW: 0.1}}}}
+"""
+    )
+    keeper = SiteKeeper(site, PlantTime())
+    if mode == "monitor":
+        keeper.prepare(load_site(site))
+        return
+    with pytest.raises(ConfigError, match="role that may only read") as caught:
+        keeper.prepare(load_site(site))
+    assert [problem.where for problem in caught.value.problems] == ["a.mode", "b.mode"]

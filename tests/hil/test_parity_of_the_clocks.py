@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from heron.policy.baselines import IdlePolicy
 from heron.powergrid import setups
 from heron.powergrid.quantities import Measurements
 from heron.powergrid.registers import site_plan
@@ -26,6 +27,7 @@ SETUP = "ieee34_ieee13"
 SHIPPED = str(Path(setups.__file__).parent / SETUP / "policies")
 STEPS = 96
 SEED = 7
+MARKET_DAY = 110
 STEPS_OF_RESOLUTION = 1.0
 """The measurements of the environment are exact and those of the deployed loop rounded, by half a
 step at most; the agents of both see the rounded ones."""
@@ -34,7 +36,34 @@ POINTS = ("p_mw", "q_mvar", "v_pu", "v_min_pu", "v_max_pu", "soc")
 FLOAT32_STEP = 1e-6
 
 
-def run_deployed(policy: str, day: int, folder: Path) -> dict[int, dict[str, dict[str, float]]]:
+MADE_BY_HAND = """
+from heron.protocols import Protocol
+
+
+class FollowTheDay(Protocol):
+    \"\"\"Stores follow the rank of the price in the day, generators its level.\"\"\"
+
+    needs_action = False
+    needs_observation = True
+
+    def coordinate(self, action, subordinates, observation=None, context=None):
+        price, _, _, rank = observation.local["MarketSignal"][:4]
+        wanted = {
+            "Generator": 1.0 if price > 55.0 else -1.0,
+            "ESS": float(rank > 0.75) - float(rank < 0.25),
+            "PV": 1.0,
+        }
+        return {
+            name: [wanted[type(agent).__name__]] + [0.0] * (agent.action_size - 1)
+            for name, agent in subordinates.items()
+        }
+"""
+"""A protocol as `docs/custom-protocol.md` tells to write one, in a file of its own."""
+
+
+def run_deployed(
+    policy: str, day: int, folder: Path, protocol: str = "setpoint"
+) -> dict[int, dict[str, dict[str, float]]]:
     """Run the loop; return step -> device or meter -> point -> value."""
     recording = folder / "recording.jsonl"
     options = {
@@ -44,6 +73,7 @@ def run_deployed(policy: str, day: int, folder: Path) -> dict[int, dict[str, dic
         "--seed": SEED,
         "--start": f"day:{day}",
         "--policy": policy,
+        "--protocol": protocol,
         "--report": folder / "report.json",
         "--record": recording,
         "--runs": folder / "runs",
@@ -71,14 +101,18 @@ def run_deployed(policy: str, day: int, folder: Path) -> dict[int, dict[str, dic
     return readings
 
 
-def run_environment(policy: str, day: int) -> list[Measurements]:
+def run_environment(policy: str, day: int, protocol: str = "setpoint") -> list[Measurements]:
     """Run the synchronous step; return the measurements at the start and after each step."""
     setup = read_setup(SETUP)
-    env = MultiAgentMicrogrids({**load_setup(SETUP), "through_registers": True})
+    env = MultiAgentMicrogrids(
+        {**load_setup(SETUP), "through_registers": True, "protocol": protocol}
+    )
     policies = (
         load_policies(Path(policy), env.codecs)
         if Path(policy).is_dir()
         else baseline(policy, setup, env.codecs)
+        if protocol == "setpoint"
+        else {agent: IdlePolicy(codec) for agent, codec in env.codecs.items()}
     )
     observations, _ = env.reset(seed=SEED, options={"day": day})
     trajectory = [env.measurements]
@@ -94,9 +128,32 @@ def run_environment(policy: str, day: int) -> list[Measurements]:
 def test_deployed_loop_follows_the_environment_step_by_step(
     policy: str, day: int, tmp_path: Path
 ) -> None:
+    assert_same_trajectory(run_deployed(policy, day, tmp_path), run_environment(policy, day))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("protocol", ["price", "p2p", "consensus", "system"])
+def test_every_protocol_moves_the_same_power_deployed(protocol: str, tmp_path: Path) -> None:
+    assert_same_trajectory(
+        run_deployed("rule", MARKET_DAY, tmp_path, protocol),
+        run_environment("rule", MARKET_DAY, protocol),
+    )
+
+
+@pytest.mark.slow
+def test_a_protocol_of_ones_own_moves_the_same_power_deployed(tmp_path: Path) -> None:
+    (tmp_path / "by_hand.py").write_text(MADE_BY_HAND, encoding="utf-8")
+    protocol = f"{tmp_path / 'by_hand.py'}:FollowTheDay"
+    expected = run_environment("none", MARKET_DAY, protocol)
+    assert max(abs(m.devices["ess1"].p_mw) for m in expected) > 0.1
+    assert_same_trajectory(run_deployed("none", MARKET_DAY, tmp_path, protocol), expected)
+
+
+def assert_same_trajectory(
+    deployed: dict[int, dict[str, dict[str, float]]], synchronous: list[Measurements]
+) -> None:
+    """Compare every value of every step."""
     plan = site_plan(read_setup(SETUP).config)
-    deployed = run_deployed(policy, day, tmp_path)
-    synchronous = run_environment(policy, day)
     compared = 0
     largest: dict[str, float] = defaultdict(float)
     for step in range(STEPS):

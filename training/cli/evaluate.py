@@ -12,8 +12,10 @@ from typing import Any
 
 from heron.errors import ConfigError, ConfigProblem, HeronError
 
-ALWAYS = ("none", "rule")
+ALWAYS = ("none", "rule", "voltvar", "droop")
 """What every policy is compared with, asked for or not."""
+WITH_SOLVERS = ("qp",)
+"""The same, where the extra ``optimization`` is installed."""
 
 COLUMNS = (
     ("objective_usd", "$/day+pen", 10, 1),
@@ -38,17 +40,23 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "policy",
         nargs="*",
-        help="a directory with one AGENT.onnx per microgrid, 'mpc', or 'optimum' (plans each "
-        "day knowing it: some seconds a day); 'shield:' before a policy puts it behind the "
-        "voltage shield. Without any: the policies that ship with the setup",
+        help="a directory with one AGENT.onnx per microgrid, or a baseline: qp, qp-network, mpc, "
+        "mpc-network, mpc-perfect; 'shield:' before a policy puts it behind the voltage shield; "
+        "'optimum' plans the days whose optimum is not known (some 20 s a day). Without any: the "
+        "policies that ship with the setup",
     )
     parser.add_argument("--setup", default="ieee34_ieee13", help="name or path of the setup")
     parser.add_argument("--days", default="test", help="'test', 'train', or numbers: 14,15,20-25")
     parser.add_argument("--every", type=int, default=1, help="take every so many-th day only")
-    parser.add_argument(
-        "--plan-step", type=float, default=3600.0, help="step of the optimum's plan, seconds"
-    )
+    parser.add_argument("--plans", type=Path, help="keep the optima here, and take them from here")
+    parser.add_argument("--only", action="store_true", help="no baselines but none")
     parser.add_argument("--engine", help="power-flow engine")
+    parser.add_argument(
+        "--protocol",
+        default="setpoint",
+        help="how the agents coordinate (default %(default)s); under another, 'none' and 'rule' "
+        "offer at their own cost, and only trained policies compare with them",
+    )
     parser.add_argument("--penalty", type=float, help="$ per pu node hour of violation")
     parser.add_argument("--report", type=Path, help="also write an HTML report here")
     parser.add_argument("--out", type=Path, help="also write the JSON, day by day, here")
@@ -78,28 +86,45 @@ def _evaluate(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]
     from training.envs import make_env
     from training.evaluation.comparison import Comparison
     from training.evaluation.episodes import run_day, run_days
-    from training.evaluation.references import OPTIMUM, run_optimum, scores
+    from training.evaluation.references import (
+        OPTIMUM,
+        known_optima,
+        measure,
+        plan_day,
+        plan_policies,
+    )
     from training.evaluation.report import DayTrace, render
     from training.evaluation.sources import label, policies_named, shipped
 
-    overrides = {"engine": args.engine, "penalty": args.penalty}
+    overrides = {"engine": args.engine, "penalty": args.penalty, "protocol": args.protocol}
     env = make_env(args.setup, {k: v for k, v in overrides.items() if v is not None})
-    days = days_of(args.days, env.setup.profiles)[:: max(1, args.every)]
+    days = days_of(args.days, env.setup)[:: max(1, args.every)]
     default = None if args.policy else shipped(read_setup(args.setup))
-    names = list(dict.fromkeys([*ALWAYS, *args.policy, *([default] if default else [])]))
+    wanted = [*args.policy, *([default] if default else [])]
+    commands = env.scheme.commands_devices
+    if not commands:
+        wanted = args.policy
+    always = ("none",) if args.only or not commands else (*ALWAYS, *_with_solvers())
+    names = list(dict.fromkeys([*always, *wanted]))
+    book = known_optima(env.setup, args.plans)
+    if OPTIMUM in names:
+        missing = book.missing(days)
+        for k, day in enumerate(missing):
+            print(f"planning day {day} ({k + 1} of {len(missing)})", file=sys.stderr, flush=True)
+            book.plans[day] = plan_day(env, day)
+            if args.plans is not None:
+                book.save(args.plans)
     chosen = {name: policies_named(name, env) for name in names if name != OPTIMUM}
     figures = {name: run_days(env, policies, days) for name, policies in chosen.items()}
-    bounds: list[float] = []
-    if OPTIMUM in names:
-        planned = [run_optimum(env, day, args.plan_step) for day in days]
-        figures[OPTIMUM] = [figure for figure, _ in planned]
-        bounds = [bound for _, bound in planned]
+    yardstick = measure(env, book, figures, days if commands else [])
+    if len(yardstick.figures) == len(days):
+        chosen[OPTIMUM] = plan_policies(env, book)
+        figures[OPTIMUM] = list(yardstick.figures)
     comparison = Comparison(tuple(days), figures)
     summary = comparison.summary()
-    for name, score in scores(summary).items():
-        summary[name]["score"] = score
-    if bounds:
-        summary[OPTIMUM]["bound_usd"] = sum(bounds) / len(bounds)
+    for name, score in yardstick.scores.items():
+        if name in summary:
+            summary[name]["score"] = score
     config = env.setup.config
     result = {
         "setup": config.name,
@@ -107,11 +132,13 @@ def _evaluate(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]
         "penalty": config.penalty,
         "days": len(days),
         "split": args.days,
+        "optimum": dict(yardstick.facts),
         "policies": summary,
     }
     if args.report is not None:
         traces = {}
-        for name, policies in chosen.items():
+        for name in figures:
+            policies = chosen[name]
             traces[name] = DayTrace()
             run_day(env, policies, days[0], traces[name].add)
         labels = {name: label(name) for name in figures}
@@ -119,14 +146,25 @@ def _evaluate(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]
     return result, {name: [asdict(day) for day in rows] for name, rows in figures.items()}
 
 
-def days_of(text: str, profiles: Any) -> list[int]:
-    """Return the days that a command line names.
+def _with_solvers() -> tuple[str, ...]:
+    """Return the baselines that can run here beside those that need nothing."""
+    from importlib.util import find_spec
+
+    return WITH_SOLVERS if find_spec("osqp") and find_spec("cvxpy") else ()
+
+
+def days_of(text: str, setup: Any) -> list[int]:
+    """Return the days that a command line names: those on which episodes of a setup start.
 
     Raises:
         ConfigError: It names none, or days beyond the data.
     """
+    from training.envs.days import first_days
+
+    profiles = setup.profiles
     if text in ("test", "train"):
-        return [int(d) for d in (profiles.test_days if text == "test" else profiles.train_days)]
+        split = profiles.test_days if text == "test" else profiles.train_days
+        return [int(d) for d in first_days(split, setup.config)]
     days: list[int] = []
     try:
         for part in text.split(","):
@@ -162,7 +200,14 @@ def _table(result: dict[str, Any]) -> str:
         score = f", score {m['score']:.3f}" if "score" in m else ""
         gain = f"{m['gain_usd']:8.1f} $ ({low:.1f} to {high:.1f})"
         lines.append(f"{label(name):<{width}}{gain}{rule}{score}")
-    bound = result["policies"].get("optimum", {}).get("bound_usd")
-    if bound is not None:
-        lines.append(f"no controller can do better than {bound:.1f} $ on the balanced equivalent")
+    best = result["optimum"]
+    if not best["days"]:
+        lines.append("the optimum of these days is not known: name 'optimum' to plan them")
+    else:
+        some = best["days"] < result["days"]
+        of = f"scores of the {best['days']} days whose optimum is known: " if some else ""
+        lines.append(
+            f"{of}optimum {best['objective_usd']:.1f} $, lower bound {best['bound_usd']:.1f} $ "
+            f"(gap {best['gap']:.1%}; {best['free_bound_usd']:.1f} $ with regulators at any ratio)"
+        )
     return "\n".join(lines)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from heron.errors import ConfigError, HeronError
+from heron.powergrid.baselines import BASELINES
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -93,6 +94,7 @@ _KEPT = (
     "gain_usd",
     "gain_low_usd",
     "gain_high_usd",
+    "score",
 )
 """Figures of an evaluation that a manifest holds."""
 
@@ -103,12 +105,13 @@ def _evaluation(path: Path | None) -> dict[str, Any]:
         return {}
     try:
         data = json.loads(path.read_text())
+        trained = [name for name in data["policies"] if name not in BASELINES]
+        if len(trained) != 1:
+            raise ConfigError(f"{path}: holds {len(trained)} policies, expected one")
         policies = {
-            name if name in ("none", "rule") else "policy": {k: figures[k] for k in _KEPT}
+            "policy" if name in trained else name: {k: figures[k] for k in _KEPT if k in figures}
             for name, figures in data["policies"].items()
         }
-        if len(policies) != len(data["policies"]) or "policy" not in policies:
-            raise ConfigError(f"{path}: holds {len(data['policies']) - 2} policies, expected one")
         facts = {k: data[k] for k in ("setup", "engine", "penalty", "days", "split")}
     except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
         raise ConfigError(f"{path}: not the JSON of `heron evaluate`: {error}") from error

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from heron.errors import HeronError
-from training.options import TrainOptions, make_options, read_experiment
+from training.envs.robustness import parse_robustness
+from training.options import SETPOINT, TrainOptions, make_options, read_experiment
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -22,6 +23,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--config", type=Path, help="YAML file of options; the command line wins over it")
+    add("--search", type=Path, help="YAML file of a search over options by Ray Tune")
     add("--setup", help="name or path of the setup")
     add("--algorithm", choices=("ppo", "ippo", "mappo"))
     add("--test", action="store_true", help="three short updates, to see that it runs")
@@ -40,15 +42,22 @@ def _parser() -> argparse.ArgumentParser:
     add("--hidden-dim", type=int, help="width of both layers")
     add("--std", type=float, help="standard deviation of the actions at the start")
     add("--std-end", type=float, help="and at the end; without it, it is learned")
+    add("--storage-noise", type=float, help="factor on it for the active power of stores")
     add("--entropy", type=float)
     add("--reward-scale", type=float)
     add("--idle-baseline", action=argparse.BooleanOptionalAction)
+    add("--local-credit", action=argparse.BooleanOptionalAction)
+    add("--storage-shaping", action=argparse.BooleanOptionalAction)
     add("--seed", type=int)
     add("--no-cuda", action="store_true", help="accepted; this project trains on the CPU")
     add("--penalty", type=float, help="$ per pu node hour of violation")
     add("--share-reward", action=argparse.BooleanOptionalAction)
     add("--visibility-level", choices=("system", "upper_level", "owner", "public"))
-    add("--protocol", choices=("setpoint", "price_signal", "p2p", "consensus"))
+    add(
+        "--protocol",
+        help="how the agents coordinate: setpoint (default), price, p2p, consensus, system, or "
+        "module:NAME or FILE.py:NAME; all but setpoint sample one environment at a time",
+    )
     add("--independent-policies", action="store_true", help="one policy a microgrid")
     add("--checkpoint-freq", type=int, help="updates between checkpoints")
     add("--checkpoint-dir", type=Path, help="directory of the run")
@@ -56,6 +65,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--evaluate-freq", type=int, help="updates between evaluations")
     add("--patience", type=int, help="stop after so many evaluations without a better one")
     add("--engine", help="power-flow engine")
+    add(
+        "--robust",
+        nargs="+",
+        metavar="WORD",
+        help="draw delays, losses, sensors, loads and lines anew each episode: 'scada', 'field', "
+        "or KEY=VALUE and KEY=LOW:HIGH, as dropout=0.2 obs_delay_s=0:900",
+    )
     add("--address", help="Ray cluster")
     add("--wandb", action="store_true", help="log to Weights & Biases")
     add("--wandb-project")
@@ -75,10 +91,13 @@ def options_from(argv: Sequence[str]) -> tuple[TrainOptions, bool]:
     given: dict[str, Any] = vars(_parser().parse_args(list(argv)))
     as_json = bool(given.pop("json", False))
     given.pop("no_cuda", None)
+    given.pop("search", None)
     config: Path | None = given.pop("config", None)
     values = {} if config is None else read_experiment(config)
     if given.pop("test", False):
         values |= {"iterations": 3, "train_batch_size": 192, "minibatch_size": 96, "epochs": 2}
+    if "robust" in given:
+        given["robust"] = parse_robustness(given["robust"])
     if "hidden_dim" in given:
         width = given.pop("hidden_dim")
         values["hidden"] = (width, width)
@@ -89,11 +108,32 @@ def run(argv: Sequence[str]) -> int:
     """Run the sub-command; return its exit code."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     try:
-        options, as_json = options_from(argv)
+        words = list(argv)
+        found = _parser().parse_args(words)
+        if hasattr(found, "search"):
+            return _search(found.search, words)
+        options, as_json = options_from(words)
         return _train(options, as_json)
     except HeronError as error:
         print(f"heron train: {error}", file=sys.stderr)
         return 1
+
+
+def _search(path: Path, words: list[str]) -> int:
+    from training.search import read_search, search
+
+    chosen = read_search(path)
+    base, as_json = options_from(words)
+    lines = sys.stderr if as_json else sys.stdout
+    found = search(chosen, base, lambda line: print(line, file=lines, flush=True))
+    command = found.options.command_line()
+    if as_json:
+        facts = {"validation_usd": found.validation_usd, "runs": found.runs, "command": command}
+        print(json.dumps({**facts, "directory": str(found.directory)}))
+    else:
+        print(f"best of {found.runs}: {found.validation_usd:.1f} $ a day, {found.directory}")
+        print(f"next: {command}")
+    return 0
 
 
 def _train(options: TrainOptions, as_json: bool) -> int:
@@ -113,6 +153,11 @@ def _train(options: TrainOptions, as_json: bool) -> int:
             flush=True,
         )
 
+    if options.protocol != SETPOINT:
+        print(
+            f"protocol {options.protocol}: sampling one environment at a time (--no-batched)",
+            file=sys.stderr,
+        )
     outcome = train(options, show)
     last = outcome.updates[-1] if outcome.updates else None
     if as_json:

@@ -7,11 +7,12 @@ solved over the time that really passes between two events, so nothing is integr
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from heron.agents import Agent, HierarchicalAgent
 from heron.core import Policy
@@ -20,7 +21,7 @@ from heron.policy import PolicyCodec
 from heron.policy.codec import FloatArray
 from heron.powergrid.accounting import AgentAccounts, StepAccounts
 from heron.powergrid.agents import DeviceAgent
-from heron.powergrid.quantities import Setpoint
+from heron.powergrid.quantities import Measurements, Setpoint
 from training.envs.timing import Timing
 
 if TYPE_CHECKING:
@@ -49,9 +50,12 @@ class ObservedPolicy(Policy):
 
 def set_timing(agents: Mapping[str, Agent], timing: Timing, step_s: float, seed: int) -> None:
     """Give every agent of a tree its tick and its delays."""
-    for agent in agents.values():
-        make = timing.coordinator if isinstance(agent, HierarchicalAgent) else timing.device
-        agent.tick_config = make(step_s, seed).for_agent(agent.agent_id, seed)
+    for name, agent in agents.items():
+        if isinstance(agent, HierarchicalAgent):
+            config = timing.coordinator(step_s, seed)
+        else:
+            config = timing.device(step_s, seed, name)
+        agent.tick_config = config.for_agent(name, seed)
 
 
 class SetpointsInForce:
@@ -122,19 +126,21 @@ class EventMode:
         self._env = env
         self._in_force = SetpointsInForce(env.get_heron_agent)
         self._parts: list[StepAccounts] = []
+        self._history: deque[Measurements] = deque()
 
     def start(self, start_s: float, seed: int) -> None:
         """Begin an episode at a plant time; every agent's first tick is then."""
         env = self._env
         self.events = 0
         self._in_force.clear()
+        self._history = deque([env.net.measurements])
         set_timing(env.heron_agents, self.timing, env.setup.config.step_s, seed)
         env.setup_event_driven(start_time=start_s, seed=seed)
         env.setup_default_handlers(
             on_action_effect=self._in_force.take_effect, on_env_update=self._advance
         )
 
-    def step(self, actions: Mapping[str, FloatArray]) -> StepAccounts:
+    def step(self, actions: Mapping[str, ArrayLike]) -> StepAccounts:
         """Run one control interval.
 
         Args:
@@ -150,13 +156,24 @@ class EventMode:
         self.events += env.run_event_driven(env.scheduler.current_time + env.setup.config.step_s)
         return sum_accounts(self._parts)
 
+    def remember(self, measurements: Measurements) -> None:
+        """Keep what the plant measured until it has been reported."""
+        history, latest_s = self._history, measurements.time_s - self.timing.age_s
+        history.append(measurements)
+        while len(history) > 1 and history[1].time_s <= latest_s:
+            history.popleft()
+
+    def reported(self) -> Measurements:
+        """Return the newest measurements whose report has reached the coordinators by now."""
+        return self._history[0]
+
     def deliver_what_is_not_late(self) -> None:
         """Let reports arrive that are due in this very instant.
 
         A step ends before the events at its end. What a coordinator will see there at its tick
         is what a policy outside of it must be shown.
         """
-        if self.timing.msg_delay_s or self.timing.jitter_ratio:
+        if self.timing.age_s or self.timing.jitter_ratio:
             return
         agents = self._env.heron_agents
         instant = Instant(agents, self._env.scheduler.current_time)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from heron.powergrid.agents import MicrogridView, PowerGridAgent, build_agents
-from heron.powergrid.quantities import Measurements
-from heron.powergrid.setups import load_setup
+from numpy.typing import ArrayLike
+
+from heron.powergrid.agents import MarketGridAgent, MicrogridView, PowerGridAgent
+from heron.powergrid.quantities import Measurements, Setpoint
+from heron.powergrid.setups import load_setup, price_outlook
 from simulator import Plant
 from training.envs.networked_grid_env import NetworkedGridEnv
 
@@ -19,25 +22,70 @@ class MultiAgentMicrogrids(NetworkedGridEnv):
 
     Attributes:
         dso: The feeder's operator, above the microgrids.
+        limits: What the operator lets each microgrid's connection carry; may be replaced at any
+            time, and holds from the next view on.
     """
+
+    _priced: tuple[float, tuple[float, tuple[float, ...]]] = (-1.0, (0.0, ()))
 
     def _build_net(self) -> Plant:
         return Plant(self.setup)
 
     def _build_agents(self) -> dict[str, PowerGridAgent]:
-        self.dso = build_agents(self.setup, env_id=self.env_id)
+        self.limits = {m.name: m.limits for m in self.setup.config.microgrid_configs}
+        self.dso = self.scheme.build(self.setup, env_id=self.env_id)
+        if self.scheme.negotiates:
+            self.register_agent(self.dso)
         return dict(self.dso.microgrids)
+
+    def _apply(self, actions: Mapping[str, ArrayLike]) -> dict[str, Setpoint]:
+        """Let the coordinators act; where they negotiate, show what they bring and be answered."""
+        if not self.scheme.negotiates:
+            return super()._apply(actions)
+        for name, agent in self.agent_dict.items():
+            if isinstance(agent, MarketGridAgent):
+                agent.bring(actions[name])
+        self.share_states()
+        instant = self._instant()
+        observation = self.dso.observe()
+        self.dso.coordinate_subordinates(observation, self.dso.act(observation), instant)
+        instant.take_effect()
+        return self.dso.setpoints
 
     def _update_agents(self, measurements: Measurements) -> None:
         """Hand each coordinator its view, with the price that holds from now on."""
-        config, profiles = self.setup.config, self.setup.profiles
-        time_s = measurements.time_s
-        price = profiles.mean(config.price_profile, time_s, config.step_s)
-        day_ahead = profiles.day_ahead(time_s, config.price_profile) if config.forecast else ()
-        self.dso.update_from(time_s, measurements.meters["head"], price, day_ahead)
-        for name, agent in self.agent_dict.items():
-            meter = measurements.meters[name]
-            agent.update_from(MicrogridView(time_s, meter, measurements.devices, price, day_ahead))
+        for name in (self.dso.agent_id, *self.agent_dict):
+            self._update_agent(name, measurements)
+
+    def _update_agent(
+        self, name: str, measurements: Measurements, reported: Measurements | None = None
+    ) -> None:
+        """Hand one coordinator its view, or the feeder's operator the head and the prices.
+
+        Time and prices are known; what is metered is as old as it was reported.
+        """
+        known = measurements if reported is None else reported
+        time_s, meters = measurements.time_s, known.meters
+        price, day_ahead = self._prices(time_s)
+        agent = self.agent_dict.get(name)
+        if agent is None:
+            self.dso.update_from(time_s, meters["head"], price, day_ahead)
+            return
+        limits = self.limits[name]
+        agent.update_from(
+            MicrogridView(time_s, meters[name], known.devices, price, day_ahead, limits)
+        )
+        if known is not measurements:
+            for device_id, device in agent.devices.items():
+                device.take_reading(measurements.devices[device_id])
+
+    def _prices(self, time_s: float) -> tuple[float, tuple[float, ...]]:
+        """Return the price from now on and what is known of the day's; all agents ask for it."""
+        if self._priced[0] != time_s:
+            config, profiles = self.setup.config, self.setup.profiles
+            price = profiles.mean(config.price_profile, time_s, config.step_s)
+            self._priced = (time_s, (price, price_outlook(config, profiles, time_s)))
+        return self._priced[1]
 
 
 def make_env(setup: str, overrides: dict[str, Any]) -> MultiAgentMicrogrids:

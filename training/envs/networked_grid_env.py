@@ -13,17 +13,20 @@ from typing import Any
 
 import numpy as np
 from gymnasium.spaces import Box
+from numpy.typing import ArrayLike
 
 from heron.envs import PettingZooParallelEnv
 from heron.errors import ConfigError, ConfigProblem, PowerFlowDiverged
 from heron.policy import PolicyCodec, codec_of
 from heron.policy.codec import FloatArray
+from heron.policy.encoder import JointEncoder
 from heron.powergrid.accounting import Accountant, StepAccounts
-from heron.powergrid.agents import PowerGridAgent
+from heron.powergrid.agents import PowerGridAgent, scheme_of
 from heron.powergrid.quantities import Measurements, Setpoint
 from heron.powergrid.registers import RegisterResolution, site_plan
 from heron.powergrid.setups import Setup, as_setup
 from simulator import Plant
+from training.envs.days import first_days
 from training.envs.event_mode import EventMode
 from training.envs.timing import timing_of
 
@@ -36,6 +39,7 @@ _ENV_KEYS = (
     "env_id",
     "centralized",
     "visibility_level",
+    "protocol",
     "through_registers",
     "event_driven",
     "timing",
@@ -72,8 +76,12 @@ class NetworkedGridEnv(PettingZooParallelEnv):
     A subclass builds network and agents and may change the reward, with the three hooks
     `_build_net`, `_build_agents` and `_reward_and_safety`.
 
+    ``protocol`` chooses how the agents coordinate, as `heron.powergrid.agents.scheme_of` takes
+    it; ``setpoint`` if it is not given.
+
     Attributes:
         setup: What it was built from.
+        scheme: How its agents coordinate.
         net: The plant.
         agent_dict: Coordinator per agent id, in order.
         codecs: Codec per agent id.
@@ -106,6 +114,7 @@ class NetworkedGridEnv(PettingZooParallelEnv):
         self._registers = (
             RegisterResolution(site_plan(config)) if own.get("through_registers") else None
         )
+        self.scheme = scheme_of(str(own.get("protocol", "setpoint")))
         self.net: Plant = self._build_net()
         self.agent_dict: dict[str, PowerGridAgent] = self._build_agents()
         for agent in self.agent_dict.values():
@@ -115,6 +124,9 @@ class NetworkedGridEnv(PettingZooParallelEnv):
             a: codec_of(g, view) for a, g in self.agent_dict.items()
         }
         self._setup_spaces()
+        self._unseen: Measurements | None = None
+        self._uninformed: set[str] = set()
+        self._take_inventory()
         if not self.centralized:
             self.configure_agents_for_distributed()
 
@@ -122,7 +134,8 @@ class NetworkedGridEnv(PettingZooParallelEnv):
         timing = timing_of(own.get("timing"), own.get("timing_jitter"))
         self.event_mode = EventMode(self, timing) if own.get("event_driven") else None
         self._rng = np.random.default_rng(config.seed)
-        self._days = self.setup.profiles.train_days if self.train else self.setup.profiles.test_days
+        profiles = self.setup.profiles
+        self._days = first_days(profiles.train_days if self.train else profiles.test_days, config)
         self._t = 0
         self.accounts: StepAccounts | None = None
 
@@ -137,6 +150,20 @@ class NetworkedGridEnv(PettingZooParallelEnv):
     @abstractmethod
     def _update_agents(self, measurements: Measurements) -> None:
         """Let each coordinator know what it may know of the plant."""
+
+    def _update_agent(
+        self, name: str, measurements: Measurements, reported: Measurements | None = None
+    ) -> None:
+        """Let one coordinator, or the feeder's operator, know what it may know.
+
+        A subclass that can tells it alone; otherwise all are told.
+
+        Args:
+            name: The coordinator, or the operator.
+            measurements: The plant as it is, which its devices read at their terminals.
+            reported: What of it has been reported to the coordinator by now; None: all.
+        """
+        self._update_agents(measurements)
 
     def _reward_and_safety(self) -> tuple[dict[str, float], dict[str, float]]:
         """Return each agent's reward before the penalty, and its safety violation.
@@ -203,6 +230,7 @@ class NetworkedGridEnv(PettingZooParallelEnv):
         self.accounts = None
         self.agents = list(self.possible_agents)
         self.reset_agents(seed=seed)
+        self._take_inventory()
         plant_seed = int(self._rng.integers(2**31))
         start_s = float((options or {}).get("start_s", day * DAY_S))
         measurements = self.net.reset(seed=plant_seed, start_s=start_s)
@@ -210,7 +238,7 @@ class NetworkedGridEnv(PettingZooParallelEnv):
         self._update_agents(self._seen(measurements))
         if self.event_mode is not None:
             self.event_mode.start(measurements.time_s, plant_seed)
-        return self._observe(), {agent: {"day": day} for agent in self.agents}
+        return self.observations(), {agent: {"day": day} for agent in self.agents}
 
     def step(self, actions: Mapping[str, FloatArray]) -> StepReturn:
         """Let all agents act, and the plant advance by one control step.
@@ -225,9 +253,11 @@ class NetworkedGridEnv(PettingZooParallelEnv):
         self._check(actions)
         try:
             if self.event_mode is None:
-                self.accounts = self.advance(self._apply(actions), self.setup.config.step_s)
+                self.accounts = self.advance(
+                    self._apply(self._of_agents(actions)), self.setup.config.step_s
+                )
             else:
-                self.accounts = self.event_mode.step(actions)
+                self.accounts = self.event_mode.step(self._of_agents(actions))
         except PowerFlowDiverged as error:
             return self._end_diverged(error)
         self._t += 1
@@ -236,9 +266,9 @@ class NetworkedGridEnv(PettingZooParallelEnv):
         if self.share_reward:
             mean = sum(rewards.values()) / len(rewards)
             rewards = dict.fromkeys(rewards, mean)
-        observations = self._observe()
+        observations = self.observations()
         over = self._t >= self.max_episode_steps
-        infos = {a: self._info(a, self.net.measurements) for a in self.agents}
+        infos = self._infos()
         ended = dict.fromkeys(self.agents, False), dict.fromkeys(self.agents, over)
         if over:
             self.agents = []
@@ -255,8 +285,33 @@ class NetworkedGridEnv(PettingZooParallelEnv):
             setpoints = self._registers.setpoints(setpoints)
         after = self.net.step(setpoints, dt_s)
         self.time_s = after.time_s
-        self._update_agents(self._seen(after))
+        if self.event_mode is None:
+            self._update_agents(self._seen(after))
+        else:
+            self._unseen = after
+            self.event_mode.remember(after)
+            self._uninformed.update(self._part_of.values())
         return self._accountant.account(before, after)
+
+    def refresh(self, agent_id: str | None = None) -> None:
+        """Let the agents know of the plant what they do not know yet: in event-driven time.
+
+        Between two events one or two agents look, and the others need not be told.
+
+        Args:
+            agent_id: Whose part of the site is told; None: all.
+        """
+        if not self._uninformed or self._unseen is None or self.event_mode is None:
+            return
+        part = self._part_of.get(agent_id or "")
+        told = set(self._uninformed) if part is None else self._uninformed & {part}
+        if told:
+            seen, reported = self._unseen, self.event_mode.reported()
+            now = self._seen(seen)
+            late = now if reported is seen else self._seen(reported)
+            for name in told:
+                self._update_agent(name, now, late)
+            self._uninformed -= told
 
     def render(self) -> None:
         """Print one line on the state of the plant."""
@@ -271,6 +326,15 @@ class NetworkedGridEnv(PettingZooParallelEnv):
     def close(self) -> None:
         """Release nothing: the environment holds no handles."""
 
+    def _take_inventory(self) -> None:
+        """Find what every step of an episode needs: devices, features to encode, who is whose."""
+        agents = self.agent_dict
+        self._devices = [pair for agent in agents.values() for pair in agent.devices.items()]
+        self._encoder = JointEncoder([(c, agents[a]) for a, c in self.codecs.items()])
+        self._part_of = {m.agent_id: a for a, agent in agents.items() for m in agent.family()}
+        self._part_of[self.setup.config.dso_config.name] = self.setup.config.dso_config.name
+        self._uninformed.clear()
+
     def _choose_day(self, options: Mapping[str, Any]) -> int:
         day = options.get("day")
         drawn = int(self._rng.choice(self._days))
@@ -282,7 +346,7 @@ class NetworkedGridEnv(PettingZooParallelEnv):
         return int(day)
 
     def _check(self, actions: Mapping[str, FloatArray]) -> None:
-        if self.event_mode is not None and not actions:
+        if self._fits(actions) or (self.event_mode is not None and not actions):
             return
         problems = [
             ConfigProblem("actions", agent, f"one action for each of {', '.join(self.agents)}")
@@ -296,20 +360,33 @@ class NetworkedGridEnv(PettingZooParallelEnv):
         if problems:
             raise ConfigError(problems)
 
+    def _fits(self, actions: Mapping[str, FloatArray]) -> bool:
+        """Whether there is an array of the right shape for each agent: nearly always."""
+        if len(actions) != len(self.agents):
+            return False
+        for agent in self.agents:
+            action = actions.get(agent)
+            if not isinstance(action, np.ndarray) or action.shape != self._act_shape(agent):
+                return False
+        return True
+
     def _act_shape(self, agent: str) -> tuple[int, ...]:
         return (self.codecs[agent].act_dim,)
 
-    def _apply(self, actions: Mapping[str, FloatArray]) -> dict[str, Setpoint]:
+    def _of_agents(self, actions: Mapping[str, FloatArray]) -> Mapping[str, ArrayLike]:
+        """Return the agents' own actions for the normalised ones."""
+        if self.scheme.commands_devices:
+            return actions
+        return {a: self.agent_dict[a].from_normalised(x) for a, x in actions.items()}
+
+    def _apply(self, actions: Mapping[str, ArrayLike]) -> dict[str, Setpoint]:
         """Hand each coordinator its action; return what its devices may be told."""
         if not self.centralized:
             self.apply_actions({agent: actions[agent] for agent in self.possible_agents})
-        setpoints: dict[str, Setpoint] = {}
-        for agent_id in self.possible_agents:
-            agent = self.agent_dict[agent_id]
-            if self.centralized:
+        else:
+            for agent_id, agent in self.agent_dict.items():
                 agent.apply_action(actions[agent_id])
-            setpoints |= agent.setpoints
-        return setpoints
+        return {device_id: device.setpoint for device_id, device in self._devices}
 
     def _seen(self, measurements: Measurements) -> Measurements:
         """Return what the agents can read of the plant."""
@@ -317,7 +394,8 @@ class NetworkedGridEnv(PettingZooParallelEnv):
             return measurements
         return self._registers.measurements(measurements)
 
-    def _observe(self) -> dict[str, FloatArray]:
+    def observations(self) -> dict[str, FloatArray]:
+        """Return what the agents see now, by id, as `reset` and `step` return it."""
         agents = self.agent_dict
         if self.event_mode is not None:
             self.event_mode.deliver_what_is_not_late()
@@ -325,30 +403,37 @@ class NetworkedGridEnv(PettingZooParallelEnv):
         if not self.centralized:
             seen = self.get_observations()
             return {a: c.encode_observation(seen[a]) for a, c in self.codecs.items()}
-        return {a: c.encode(agents[a]) for a, c in self.codecs.items()}
+        return dict(zip(self.codecs, self._encoder.encode(), strict=True))
 
     def _last_accounts(self) -> StepAccounts:
         if self.accounts is None:
             raise ConfigError("no step was taken since the reset")
         return self.accounts
 
-    def _info(self, agent: str, after: Measurements) -> dict[str, Any]:
+    def _infos(self) -> dict[str, dict[str, Any]]:
+        """Return what the last step meant for each agent and for the whole."""
         accounts = self._last_accounts()
-        own = accounts.agents[agent]
-        return {
-            "cost": own.cost_usd,
-            "safety": own.safety,
-            "v_min_pu": own.v_min_pu,
-            "v_max_pu": own.v_max_pu,
-            "time_s": after.time_s,
+        whole = {
+            "time_s": self.net.measurements.time_s,
             "total_cost_usd": accounts.cost_usd,
             "total_safety": accounts.safety,
             "total_reward": accounts.reward,
         }
+        infos: dict[str, dict[str, Any]] = {}
+        for agent in self.agents:
+            own = accounts.agents[agent]
+            infos[agent] = {
+                "cost": own.cost_usd,
+                "safety": own.safety,
+                "v_min_pu": own.v_min_pu,
+                "v_max_pu": own.v_max_pu,
+                **whole,
+            }
+        return infos
 
     def _end_diverged(self, error: PowerFlowDiverged) -> StepReturn:
         """End the episode: the plant is as before the step, and so are the observations."""
-        observations = self._observe()
+        observations = self.observations()
         agents, self.agents = self.agents, []
         return (
             observations,

@@ -7,7 +7,7 @@ it is seen, a decision until it is sent, a message until it arrives, a device un
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from heron.errors import ConfigError, ConfigProblem
@@ -29,6 +29,9 @@ class Timing:
         tick_ratio: The coordinator's decision interval over the control interval that its
             policy was trained with.
         device_tick_s: How often a device reports; None: once a control interval.
+        report_delay_s: Of a report of a device or of a coordinator's meter; None: ``msg_delay_s``.
+        tick_jitter_ratio: The same as ``jitter_ratio`` for intervals alone; None: no different.
+        act_delays_s: By device, where it is known of each; those not named have ``act_delay_s``.
     """
 
     name: str = "training"
@@ -39,6 +42,9 @@ class Timing:
     jitter_type: JitterType = JitterType.GAUSSIAN
     tick_ratio: float = 1.0
     device_tick_s: float | None = None
+    report_delay_s: float | None = None
+    tick_jitter_ratio: float | None = None
+    act_delays_s: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not 0.0 < self.tick_ratio <= 100.0:
@@ -46,13 +52,20 @@ class Timing:
                 [ConfigProblem("timing.tick_ratio", self.tick_ratio, "above 0, at most 100")]
             )
         self.coordinator(1.0, 0)
-        self.device(1.0, 0)
+        for device_id in ("", *self.act_delays_s):
+            self.device(1.0, 0, device_id)
 
     @property
     def ideal(self) -> bool:
         """Whether nothing is late and nothing scatters, so that it is the synchronous step."""
-        late = self.obs_delay_s or self.act_delay_s or self.msg_delay_s
+        delays = (self.obs_delay_s, self.act_delay_s, self.msg_delay_s, self.age_s)
+        late = any(delays) or any(self.act_delays_s.values())
         return not late and not self.jitter_ratio and self.tick_ratio == 1.0
+
+    @property
+    def age_s(self) -> float:
+        """How long a report takes to the coordinator."""
+        return self.msg_delay_s if self.report_delay_s is None else self.report_delay_s
 
     def coordinator(self, step_s: float, seed: int) -> TickConfig:
         """Return the timing of a coordinator whose policy was trained with ``step_s``."""
@@ -60,18 +73,18 @@ class Timing:
             step_s * self.tick_ratio, seed, obs_delay=self.obs_delay_s, msg_delay=self.msg_delay_s
         )
 
-    def device(self, step_s: float, seed: int) -> TickConfig:
+    def device(self, step_s: float, seed: int, device_id: str = "") -> TickConfig:
         """Return the timing of a device agent."""
         tick = step_s if self.device_tick_s is None else self.device_tick_s
-        return self._config(tick, seed, act_delay=self.act_delay_s, msg_delay=self.msg_delay_s)
+        act_delay = self.act_delays_s.get(device_id, self.act_delay_s)
+        return self._config(tick, seed, act_delay=act_delay, msg_delay=self.age_s)
 
     def _config(self, tick_s: float, seed: int, **delays: float) -> TickConfig:
-        if not self.jitter_ratio:
-            return TickConfig.deterministic(tick_s, **delays)
-        return TickConfig.with_jitter(
+        return TickConfig(
             tick_s,
             jitter_type=self.jitter_type,
             jitter_ratio=self.jitter_ratio,
+            tick_jitter_ratio=self.tick_jitter_ratio,
             seed=seed,
             **delays,
         )

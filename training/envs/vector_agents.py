@@ -1,4 +1,4 @@
-"""The agents' part of a step for many scenarios at once: set-points, observations, accounts.
+"""The agents' part of a step for many scenarios at once: observations and accounts.
 
 Each class does with arrays what the agents, the envelope and the accountant do with objects; a
 test holds them to the same figures. What a setup may contain beyond that is refused when the
@@ -16,99 +16,50 @@ import numpy as np
 import numpy.typing as npt
 
 from heron.errors import ConfigError, ConfigProblem
-from heron.policy import ActionMapping, PolicyCodec, SetpointSpec
-from heron.policy.codec import CEILING_FULL_AT
+from heron.policy import PolicyCodec
 from heron.powergrid.accounting import STORED_ENERGY_VALUE
 from heron.powergrid.device_configs import (
+    DEVICE_CONFIGS,
     DeviceConfig,
-    GeneratorConfig,
+    EVChargerConfig,
     InverterSourceConfig,
     StorageConfig,
+    TransformerConfig,
 )
 from heron.powergrid.features import MarketSignal, TimeOfDay
-from heron.powergrid.setups import Setup, SetupConfig
+from heron.powergrid.setups import Setup, SetupConfig, price_outlook
+from heron.powergrid.storage_worth import Store
 from simulator.batch_plant import BatchMeasurements
+from training.envs.vector_costs import DeviceCosts
+from training.envs.vector_worth import StoreSignals
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
 DAY_S = 86_400.0
-_SUPPORTED = (GeneratorConfig, StorageConfig, InverterSourceConfig)
+_SUPPORTED = frozenset(DEVICE_CONFIGS.values())
 
 
 def require_supported(setup: Setup) -> None:
     """Refuse what the arrays do not cover.
 
     Raises:
-        ConfigError: A device is of a type, or has a limit, that only single environments know.
+        ConfigError: A device is of a type, or a connection has limits, that only single
+            environments know.
     """
     problems = []
     for microgrid in setup.config.microgrid_configs:
+        if microgrid.limits.given:
+            expected = "no limits at its connection; train with --no-batched"
+            problems.append(ConfigProblem(microgrid.name, microgrid.limits, expected))
         for entry in microgrid.devices:
             config = entry.device_state_config
             where = f"{microgrid.name}.{entry.name}"
-            if not isinstance(config, _SUPPORTED):
-                expected = "a Generator, ESS, PV or WindTurbine; train with --no-batched"
+            if type(config) not in _SUPPORTED:
+                expected = f"one of {', '.join(DEVICE_CONFIGS)}; train with --no-batched"
                 problems.append(ConfigProblem(where, entry.type, expected))
-            elif config.envelope_v_pu is not None or config.ramp_mw_per_min is not None:
-                expected = "no ramp limit and no envelope_v_pu; train with --no-batched"
-                problems.append(ConfigProblem(where, "", expected))
-            elif isinstance(config, GeneratorConfig) and config.unit_commitment:
-                expected = "no unit commitment; train with --no-batched"
-                problems.append(ConfigProblem(where, True, expected))
     if problems:
         raise ConfigError(problems)
-
-
-class SetpointMapper:
-    """Normalised actions to set-points that the envelope lets pass."""
-
-    def __init__(self, setup: Setup, codecs: Mapping[str, PolicyCodec]) -> None:
-        config = setup.config
-        self._at = {d: k for k, d in enumerate(config.device_ids)}
-        self._dt_h = config.step_s / 3600.0
-        limits = [config.device(d).device_state_config.limits for d in config.device_ids]
-        self._p_range = np.array([(x.p_min_mw, x.p_max_mw) for x in limits]).T
-        self._q_range = np.array([(x.q_min_mvar, x.q_max_mvar) for x in limits]).T
-        self._s_max = np.array([np.inf if x.s_max_mva is None else x.s_max_mva for x in limits])
-        stores = [(k, x.storage) for k, x in enumerate(limits) if x.storage is not None]
-        self._stores = np.array([k for k, _ in stores], dtype=np.int64)
-        rows = [
-            (s.e_capacity_mwh, s.soc_min, s.soc_max, s.ch_eff, s.dsc_eff, s.self_discharge_per_h)
-            for _, s in stores
-        ]
-        self._store_rows = np.array(rows).reshape(-1, 6).T
-        self._specs = {agent: codec.setpoints for agent, codec in codecs.items()}
-
-    def __call__(
-        self, actions: Mapping[str, npt.NDArray[np.float32]], soc: FloatArray
-    ) -> tuple[FloatArray, FloatArray]:
-        """Return the admitted set-points in MW and Mvar, (N, D) each.
-
-        Args:
-            actions: (N, act_dim) per agent.
-            soc: (N, D) state of charge now.
-        """
-        p_mw, q_mvar = np.zeros(soc.shape), np.zeros(soc.shape)
-        for agent, specs in self._specs.items():
-            x = np.clip(actions[agent].astype(np.float64), -1.0, 1.0)
-            for i, spec in enumerate(specs):
-                target = p_mw if spec.quantity == "p_mw" else q_mvar
-                target[:, self._at[spec.agent]] = _decode(spec, x[:, i])
-        p_mw = np.clip(p_mw, *self._p_range)
-        if self._stores.size:
-            p_mw[:, self._stores] = self._within_charge(p_mw[:, self._stores], soc[:, self._stores])
-        p_mw = np.clip(p_mw, -self._s_max, self._s_max)
-        beside = np.sqrt(np.maximum(self._s_max**2 - p_mw**2, 0.0))
-        return p_mw, np.clip(np.clip(q_mvar, *self._q_range), -beside, beside)
-
-    def _within_charge(self, p_mw: FloatArray, soc: FloatArray) -> FloatArray:
-        capacity, soc_min, soc_max, ch_eff, dsc_eff, lost = self._store_rows
-        h = self._dt_h
-        kept = soc * np.maximum(0.0, 1.0 - lost * h)
-        room = np.maximum(0.0, soc_max - soc) * capacity
-        stock = np.maximum(0.0, kept - soc_min) * capacity
-        return np.clip(p_mw, -room / (ch_eff * h), stock * dsc_eff / h)
 
 
 class Observer:
@@ -135,7 +86,8 @@ class Observer:
         """
         config = setup.config
         self._step_s = config.step_s
-        self._microgrids = [_Microgrid.of(config, name) for name in codecs]
+        signals = _store_signals(setup)
+        self._microgrids = [_Microgrid.of(config, name, signals) for name in codecs]
         self._codecs = codecs
         self._constant = constant
         columns, self._timetable = _timetable(setup)
@@ -175,9 +127,10 @@ class _Microgrid:
     index: int
     rating_mva: float
     devices: tuple[tuple[str, int, DeviceConfig], ...]
+    signals: Mapping[str, StoreSignals]
 
     @classmethod
-    def of(cls, config: SetupConfig, name: str) -> _Microgrid:
+    def of(cls, config: SetupConfig, name: str, signals: Mapping[str, StoreSignals]) -> _Microgrid:
         index = config.microgrid_ids.index(name)
         microgrid = config.microgrid_configs[index]
         transformer = microgrid.transformer
@@ -186,15 +139,18 @@ class _Microgrid:
             (d.name, config.device_ids.index(d.name), d.device_state_config)
             for d in microgrid.devices
         )
-        return cls(name, index, float(rating_mva), devices)
+        return cls(name, index, float(rating_mva), devices, signals)
 
     def measured(self, seen: BatchMeasurements) -> dict[str, FloatArray]:
         """Return the measured fields by their path, (N,) each."""
         at = [k for _, k, _ in self.devices]
         p, q = seen.meter_p_mw[:, 1 + self.index], seen.meter_q_mvar[:, 1 + self.index]
         meter_v = seen.meter_v_pu[:, 1 + self.index]
-        v_min = np.minimum(meter_v[:, 1], seen.v_pu[:, at, 1].min(axis=1))
-        v_max = np.maximum(meter_v[:, 2], seen.v_pu[:, at, 2].max(axis=1))
+        there = seen.connected[:, at]
+        lowest = np.where(there, seen.v_pu[:, at, 1], np.inf).min(axis=1)
+        highest = np.where(there, seen.v_pu[:, at, 2], -np.inf).max(axis=1)
+        v_min = np.minimum(meter_v[:, 1], lowest)
+        v_max = np.maximum(meter_v[:, 2], highest)
         name = self.name
         out = {
             f"{name}.BusVoltages.v_min": v_min,
@@ -210,10 +166,17 @@ class _Microgrid:
             out[f"{device}.ElectricalBasePh.p_MW"] = seen.p_mw[:, k]
             out[f"{device}.ElectricalBasePh.q_MVAr"] = seen.q_mvar[:, k]
             out[f"{device}.ElectricalBasePh.v_pu"] = seen.v_pu[:, k, 0]
-            if isinstance(config, StorageConfig):
+            out[f"{device}.StatusBlock.in_service"] = seen.connected[:, k].astype(np.float64)
+            if isinstance(config, TransformerConfig):
+                out[f"{device}.TapChangerPh.tap_position"] = seen.tap[:, k]
+                out[f"{device}.ThermalLoading.loading_pct"] = np.nan_to_num(seen.loading_pct[:, k])
+            if isinstance(config, (StorageConfig, EVChargerConfig)):
                 out[f"{device}.StorageBlock.soc"] = seen.soc[:, k]
                 stored = seen.soc[:, k] * config.e_capacity_mwh
                 out[f"{device}.StorageBlock.e_stored_MWh"] = stored
+            if isinstance(config, StorageConfig):
+                for field, value in self.signals[device](seen.time_s, seen.soc[:, k]).items():
+                    out[f"{device}.StorageWorth.{field}"] = value
             if isinstance(config, InverterSourceConfig):
                 out[f"{device}.InverterBasedSource.output"] = seen.p_mw[:, k] / config.p_rated_mw
         return out
@@ -226,15 +189,7 @@ class VectorAccountant:
         config = setup.config
         self._config = config
         self._h = config.step_s / 3600.0
-        entries = [config.device(d).device_state_config for d in config.device_ids]
-        fuel = [
-            e.cost_curve_coefs if isinstance(e, GeneratorConfig) else (0, 0, 0) for e in entries
-        ]
-        self._fuel = np.array(fuel, dtype=np.float64).T
-        self._wear, self._curtailment, self._capacity = (
-            np.array([getattr(e, name, 0.0) for e in entries], dtype=np.float64)
-            for name in ("degradation_usd_per_mwh", "curtailment_usd_per_mwh", "e_capacity_mwh")
-        )
+        self._devices = DeviceCosts(setup)
         owner = [
             m for m, microgrid in enumerate(config.microgrid_configs) for _ in microgrid.devices
         ]
@@ -245,19 +200,17 @@ class VectorAccountant:
 
     def __call__(
         self, before: BatchMeasurements, after: BatchMeasurements
-    ) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Return cost in $, safety in pu node hours (N, 1 + M), and rewards (N, M).
+    ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+        """Return cost in $, safety in pu node hours (N, 1 + M), rewards and credit (N, M).
 
-        The first column of cost and safety is the feeder's.
+        The first column of cost and safety is the feeder's. An agent's credit is what its
+        actions touch of the whole: its own cost, the feeder's, and the penalty wherever it
+        arises, but not what the others pay, in which it would find only their noise.
         """
         h = self._h
-        a, b, c = self._fuel
-        p = after.p_mw
-        running = a * p * p + b * p + c + self._wear * np.abs(p)
-        curtailed = np.nan_to_num(np.maximum(after.available_mw - p, 0.0))
-        running = (running + self._curtailment * curtailed) * h
+        running = self._devices(before, after)
         day = (before.time_s // DAY_S).astype(np.int64) % len(self._store_value)
-        stored = np.nan_to_num(after.soc - before.soc) * self._capacity
+        stored = np.nan_to_num(after.soc - before.soc) * self._devices.capacity_mwh
         running = running - self._store_value[day][:, None] * stored
         price = after.price_usd_per_mwh
         own = running @ self._owner - price[:, None] * after.meter_p_mw[:, 1:] * h
@@ -265,7 +218,9 @@ class VectorAccountant:
         cost = np.concatenate([feeder[:, None], own], axis=1)
         areas = after.areas
         safety = (areas.undervoltage_pu + areas.overvoltage_pu + areas.overload_pu) * h
-        return cost, safety, self._rewards(cost, safety)
+        penalty = self._config.penalty * safety.sum(axis=1, keepdims=True)
+        credit = -own - feeder[:, None] - penalty
+        return cost, safety, self._rewards(cost, safety), credit
 
     def _rewards(self, cost: FloatArray, safety: FloatArray) -> FloatArray:
         objective = cost + self._config.penalty * safety
@@ -275,15 +230,18 @@ class VectorAccountant:
         return -objective[:, 1:] - self._config.penalty * safety[:, :1]
 
 
-def _decode(spec: SetpointSpec, x: FloatArray) -> FloatArray:
-    """Do what `SetpointSpec.decode` does, for many."""
-    match spec.mapping:
-        case ActionMapping.LINEAR:
-            return spec.low + (x + 1.0) / 2.0 * (spec.high - spec.low)
-        case ActionMapping.CENTRED:
-            return np.where(x >= 0.0, x * spec.high, -x * spec.low)
-        case _:
-            return spec.high * np.minimum(1.0, (x + 1.0) / CEILING_FULL_AT)
+def _store_signals(setup: Setup) -> dict[str, StoreSignals]:
+    """Return the signals of each store; stores of the same kind share theirs."""
+    made: dict[tuple[Store, float], StoreSignals] = {}
+    out: dict[str, StoreSignals] = {}
+    for device in setup.config.device_ids:
+        config = setup.config.device(device).device_state_config
+        if isinstance(config, StorageConfig):
+            kind = (Store.of(config), config.e_capacity_mwh)
+            if kind not in made:
+                made[kind] = StoreSignals(setup, config)
+            out[device] = made[kind]
+    return out
 
 
 def _timetable(setup: Setup) -> tuple[dict[str, int], FloatArray]:
@@ -293,18 +251,15 @@ def _timetable(setup: Setup) -> tuple[dict[str, int], FloatArray]:
         Column by ``Feature.field``, and the table, (n_steps, n_columns).
     """
     config, profiles = setup.config, setup.profiles
-    market, clock = MarketSignal(forecast=config.forecast), TimeOfDay()
+    market, clock = MarketSignal(forecast=bool(config.forecast)), TimeOfDay()
     names = [f"MarketSignal.{n}" for n in market.names()]
     names += [f"TimeOfDay.{n}" for n in clock.names()]
     n_steps = round(profiles.n_days * DAY_S / config.step_s)
     table = np.empty((n_steps, len(names)))
-    day_ahead: tuple[float, ...] = ()
     for step in range(n_steps):
         time_s = step * config.step_s
-        if config.forecast and time_s % DAY_S == 0.0:
-            day_ahead = profiles.day_ahead(time_s, config.price_profile)
         price = profiles.mean(config.price_profile, time_s, config.step_s)
-        market.update(time_s, price, day_ahead)
+        market.update(time_s, price, price_outlook(config, profiles, time_s))
         clock.update(time_s)
         table[step] = np.concatenate([market.vector(), clock.vector()])
     return {name: i for i, name in enumerate(names)}, table

@@ -13,15 +13,19 @@ import numpy as np
 import numpy.typing as npt
 
 from heron.policy.baselines import IdlePolicy
-from simulator.batch_plant import BatchPlant
+from simulator.batch_plant import BatchMeasurements, BatchPlant
+from training.envs.days import first_days
+from training.envs.disturb import Disturber
 from training.envs.multi_agent_microgrids import MultiAgentMicrogrids
 from training.envs.networked_grid_env import DAY_S, DIVERGED_PENALTY
+from training.envs.other_worlds import OtherWorlds
+from training.envs.robustness import Robustness
 from training.envs.vector_agents import (
     Observer,
-    SetpointMapper,
     VectorAccountant,
     require_supported,
 )
+from training.envs.vector_envelope import SetpointMapper
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
@@ -35,6 +39,8 @@ class VectorStep:
     Attributes:
         obs: (N, obs_dim) per agent.
         rewards: (N, n_agents).
+        credit: (N, n_agents) what each agent's actions touch of the whole objective; see
+            `training.envs.vector_agents.VectorAccountant`.
         terminated: (N,) whose power flow failed in this step.
         truncated: Whether the episodes of all others end with this step.
         alive: (N,) whose step counts: those that had not failed before.
@@ -44,6 +50,7 @@ class VectorStep:
 
     obs: Observations
     rewards: FloatArray
+    credit: FloatArray
     terminated: BoolArray
     truncated: bool
     alive: BoolArray
@@ -60,13 +67,20 @@ class VectorMicrogrids:
     Args:
         env: A single environment of the setup; tells agents, codecs and rules.
         n: Scenarios.
-        seed: Of the days.
+        seed: Of the days, and of what is drawn for robustness.
+        robustness: What each episode draws anew; None for nothing.
 
     Raises:
         ConfigError: The setup holds what only single environments can do.
     """
 
-    def __init__(self, env: MultiAgentMicrogrids, n: int, seed: int) -> None:
+    def __init__(
+        self,
+        env: MultiAgentMicrogrids,
+        n: int,
+        seed: int,
+        robustness: Robustness | None = None,
+    ) -> None:
         setup = env.setup
         require_supported(setup)
         config = setup.config
@@ -74,18 +88,34 @@ class VectorMicrogrids:
         self.agents = tuple(env.possible_agents)
         self.max_episode_steps = config.max_episode_steps
         self._step_s = config.step_s
-        self._plant = BatchPlant(setup, n)
-        self._map = SetpointMapper(setup, env.codecs)
+        self._worlds: OtherWorlds | None = None
+        self._disturb: Disturber | None = None
+        if robustness is None:
+            self._plant = BatchPlant(setup, n)
+        else:
+            self._worlds = OtherWorlds(setup, n, robustness, seed)
+            self._plant = self._worlds.next()
+            self._disturb = Disturber(robustness, env.codecs, n, config.step_s, seed)
+        self._owner = np.array(
+            [m for m, g in enumerate(config.microgrid_configs) for _ in g.devices], dtype=np.int64
+        )
+        self._map = SetpointMapper(setup, env.codecs, n)
         self._before = self._plant.measurements
         constant = env.reset(seed=seed)[0]
         self._observe = Observer(setup, env.codecs, constant, self._before)
         self._account = VectorAccountant(setup)
-        self._days = setup.profiles.train_days if config.train else setup.profiles.test_days
+        profiles = setup.profiles
+        self._days = first_days(profiles.train_days if config.train else profiles.test_days, config)
         self._rng = np.random.default_rng(seed)
         self.days = np.zeros(n, dtype=np.int64)
         self._t = 0
         self._alive = np.ones(n, dtype=bool)
         self._obs: Observations = {}
+
+    @property
+    def measurements(self) -> BatchMeasurements:
+        """The plants as they are now."""
+        return self._before
 
     def reset(self, days: Sequence[int] | None = None) -> Observations:
         """Start all scenarios, on drawn days or on the given ones, (N,)."""
@@ -93,9 +123,12 @@ class VectorMicrogrids:
         self.days = chosen.astype(np.int64)
         self._t = 0
         self._alive = np.ones(self.n, dtype=bool)
+        if self._worlds is not None:
+            self._plant = self._worlds.next()
+        self._map.reset()
         self._before = self._plant.reset(chosen * DAY_S)
         self._obs = self._observe(self._before)
-        return self._obs
+        return self._obs if self._disturb is None else self._disturb.reset(self._obs)
 
     def step(self, actions: Observations) -> VectorStep:
         """Advance all scenarios by one control step.
@@ -104,21 +137,25 @@ class VectorMicrogrids:
             actions: (N, act_dim) per agent, in [-1, 1].
         """
         before, alive = self._before, self._alive
-        p_mw, q_mvar = self._map(actions, before.soc)
-        after = self._plant.step(p_mw, q_mvar, self._step_s)
+        admitted = self._map(actions, before)
+        p_mw, q_mvar = admitted.p_mw, admitted.q_mvar
+        if self._disturb is not None:
+            p_mw, q_mvar = self._disturb.carry(p_mw, q_mvar, self._owner)
+        after = self._plant.step(p_mw, q_mvar, self._step_s, admitted.tap)
         self._t += 1
         failed = alive & ~after.solved
         self._alive = alive & ~failed
-        cost, safety, rewards = self._account(before, after)
-        rewards[failed] = -DIVERGED_PENALTY
+        cost, safety, rewards, credit = self._account(before, after)
+        rewards[failed] = credit[failed] = -DIVERGED_PENALTY
         obs = self._observe(after)
         for agent, values in obs.items():
             # Nothing was measured where nothing was solved: the last observation stands.
             values[~after.solved] = self._obs[agent][~after.solved]
         self._before, self._obs = after, obs
         return VectorStep(
-            obs=obs,
+            obs=obs if self._disturb is None else self._disturb.show(obs),
             rewards=rewards,
+            credit=credit,
             terminated=failed,
             truncated=self._t >= self.max_episode_steps,
             alive=alive,
@@ -127,12 +164,16 @@ class VectorMicrogrids:
         )
 
 
-def idle_rewards(env: MultiAgentMicrogrids) -> FloatArray:
+def idle_rewards(env: MultiAgentMicrogrids, *, credit: bool = False) -> FloatArray:
     """Return what each agent earns by doing nothing, (n_days, max_episode_steps, n_agents).
 
     Subtracted from rewards it takes away what no policy can change: the weather, the price and
     the load of the day. Every day of the data year is run, and days that are not solved count
     as nought.
+
+    Args:
+        env: The environment.
+        credit: Return credit in place of rewards.
     """
     n_days = env.setup.profiles.n_days
     vector = VectorMicrogrids(env, n_days, seed=0)
@@ -141,4 +182,6 @@ def idle_rewards(env: MultiAgentMicrogrids) -> FloatArray:
         a: np.repeat(IdlePolicy(c).act([])[None, :], n_days, axis=0) for a, c in env.codecs.items()
     }
     steps = [vector.step(idle) for _ in range(vector.max_episode_steps)]
-    return np.stack([np.where(s.alive[:, None], s.rewards, 0.0) for s in steps], axis=1)
+    earned = [s.credit if credit else s.rewards for s in steps]
+    alive = [s.alive[:, None] for s in steps]
+    return np.stack([np.where(a, e, 0.0) for a, e in zip(alive, earned, strict=True)], axis=1)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from heron.policy import OnnxPolicy, PolicyCodec
-from heron.policy.baselines import IdlePolicy, RulePolicy
+from heron.powergrid.baselines import Baselines
 from heron.powergrid.device_configs import GeneratorConfig, StorageConfig
 from heron.powergrid.quantities import Measurements
 from heron.powergrid.setups import Setup
@@ -120,22 +120,12 @@ def mean_figures(figures: Sequence[DayFigures]) -> dict[str, float]:
 
 
 def baseline(name: str, setup: Setup, codecs: Mapping[str, PolicyCodec]) -> Policies:
-    """Return a baseline by its name: ``none`` or ``rule``.
+    """Return a baseline by its name; see `heron.powergrid.baselines.BASELINES`.
 
     Raises:
-        KeyError: No such baseline.
+        ConfigError: No such baseline, or it does not fit the setup.
     """
-    config = setup.config
-    curves = {
-        d: c.cost_curve_coefs[:2]
-        for d in config.device_ids
-        if isinstance(c := config.device(d).device_state_config, GeneratorConfig)
-    }
-    makers: dict[str, Callable[[PolicyCodec], Any]] = {
-        "none": IdlePolicy,
-        "rule": lambda codec: RulePolicy(codec, curves),
-    }
-    return {agent: makers[name](codec) for agent, codec in codecs.items()}
+    return Baselines(setup, codecs).policies(name)
 
 
 def load_policies(path: Any, codecs: Mapping[str, PolicyCodec]) -> dict[str, OnnxPolicy]:

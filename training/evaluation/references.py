@@ -2,104 +2,159 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from heron.errors import ConfigError, ConfigProblem
-from heron.policy import PolicyCodec
-from heron.powergrid.quantities import Setpoint
+from heron.errors import ConfigError
+from heron.powergrid.baselines import planners, setup_directory
+from heron.powergrid.plans import FOLDER, DayPlan, PlanBook, PlanPolicy
+from heron.powergrid.setups import Setup
+from simulator.engines.base import Injections
 from training.envs import MultiAgentMicrogrids
 from training.envs.networked_grid_env import DAY_S
-from training.evaluation.episodes import DayFigures, run_day
-from training.evaluation.sources import planners
+from training.evaluation.comparison import Comparison
+from training.evaluation.episodes import DayFigures, Policies, run_days
 from training.evaluation.statistics import normalised_score
 
 OPTIMUM = "optimum"
-PLAN_STEP_S = 3600.0
-"""Step of the optimum's plan. A quarter of an hour takes five times the time, and finds less than
-0.3 % more on ``ieee34_ieee13`` but 1.6 % on ``single_microgrid``."""
 
 
-def run_optimum(
-    env: MultiAgentMicrogrids, day: int, plan_step_s: float = PLAN_STEP_S
-) -> tuple[DayFigures, float]:
-    """Plan a day with everything known, and run the plan in the environment.
+def plan_day(env: MultiAgentMicrogrids, day: int) -> DayPlan:
+    """Plan a day, or as long as an episode is, with everything known.
 
-    The plan is a second-order cone programme on the balanced equivalent, tightened until the
-    plant's single phases keep the band too; what it is worth is what the environment counts,
-    regulators moving.
+    The plan is a second-order cone programme on the balanced equivalent, at the environment's own
+    step, corrected until the plant's single phases keep the band too, regulators moving; see
+    `heron.powergrid.optimization.optimum`.
+
+    Args:
+        env: The environment; its plant is used.
+        day: Day of the data year on which the episode starts.
+
+    Raises:
+        ConfigError: The planner's packages are not installed.
+        DispatchError: No plan was found.
+    """
+    optimization = planners(OPTIMUM)
+    plant, setup = env.net, env.setup
+    config, grid, start_s = setup.config, plant.grid, day * DAY_S
+    forecast = optimization.perfect_forecast(
+        setup, grid, start_s, env.max_episode_steps, config.step_s
+    )
+    begin = plant.reset(start_s=start_s)
+    soc = {d: r.soc for d, r in begin.devices.items() if r.soc is not None}
+
+    def voltages(step: int) -> npt.NDArray[np.float64]:
+        devices = [plant.measurements.devices[d] for d in config.device_ids]
+        injections = Injections(
+            forecast.load_scale[step],
+            np.array([r.p_mw for r in devices]),
+            np.array([r.q_mvar for r in devices]),
+        )
+        solution = plant.engine.solve(injections, plant.state.grid, move_taps=False)
+        return np.abs(solution.v_pu)
+
+    found = optimization.find_optimum(
+        setup,
+        optimization.radial_network(grid),
+        forecast,
+        soc,
+        optimization.PlantAccess(
+            begin=lambda: plant.reset(start_s=start_s),
+            step=plant.step,
+            nodes=plant.engine.nodes,
+            voltages=voltages,
+        ),
+    )
+    return DayPlan(
+        day,
+        found.plan.p_mw,
+        found.plan.q_mvar,
+        found.result.objective_usd,
+        found.bound_usd,
+        found.free_bound_usd,
+    )
+
+
+def known_optima(setup: Setup, directory: Path | None = None) -> PlanBook:
+    """Return the optima that were found before: from a directory, or those that ship.
+
+    An empty book where there are none, or those that ship are of another configuration.
+
+    Raises:
+        ConfigError: The directory holds no such book, or one of another setup.
+    """
+    if directory is not None:
+        exists = directory.is_dir() and any(directory.iterdir())
+        return PlanBook.load(directory, setup) if exists else PlanBook.empty(setup)
+    try:
+        return PlanBook.load(setup_directory(setup) / FOLDER, setup)
+    except ConfigError:
+        return PlanBook.empty(setup)
+
+
+def plan_policies(env: MultiAgentMicrogrids, book: PlanBook) -> Policies:
+    """Return policies that carry out a book's plans."""
+    return {agent: PlanPolicy(codec, book, env.setup) for agent, codec in env.codecs.items()}
+
+
+def mean_bounds(book: PlanBook, days: Sequence[int]) -> dict[str, float]:
+    """Return the mean bounds over days, and how far the plans are above the first, as a share."""
+    plans = [book.plans[day] for day in days]
+    bound = float(np.mean([p.bound_usd for p in plans]))
+    found = float(np.mean([p.objective_usd for p in plans]))
+    return {
+        "bound_usd": bound,
+        "free_bound_usd": float(np.mean([p.free_bound_usd for p in plans])),
+        "gap": (found - bound) / max(1.0, abs(bound)),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Yardstick:
+    """What policies' figures come to beside the optimum, on the days whose optimum is known.
+
+    Attributes:
+        facts: How many days, the optimum's objective, its bounds and its gap; for reports.
+        figures: Of the optimum, day by day.
+        scores: Of each policy.
+    """
+
+    facts: Mapping[str, float]
+    figures: Sequence[DayFigures]
+    scores: Mapping[str, float]
+
+
+def measure(
+    env: MultiAgentMicrogrids,
+    book: PlanBook,
+    figures: Mapping[str, Sequence[DayFigures]],
+    days: Sequence[int],
+) -> Yardstick:
+    """Run the optima that are known, and score what policies did on the same days.
 
     Args:
         env: The environment.
-        day: Day of the data year.
-        plan_step_s: Step of the plan; whole control steps, and a whole number of it a day.
-
-    Returns:
-        The figures of the day, and a lower bound in $ on the objective that any controller
-        reaches on the balanced equivalent (regulators free, no single phases).
-
-    Raises:
-        ConfigError: The planner's packages are not installed, or the step does not fit.
+        book: The optima.
+        figures: Day by day, per policy.
+        days: The days that were run.
     """
-    optimization = planners("optimum")
-    plant, setup = env.net, env.setup
-    start_s = day * DAY_S
-    hold, rest = divmod(plan_step_s, setup.config.step_s)
-    if rest or hold < 1 or env.max_episode_steps % hold:
-        expected = f"a multiple of {setup.config.step_s:g} s that divides an episode"
-        raise ConfigError([ConfigProblem("plan step", plan_step_s, expected)])
-    grid = plant.grid
-    steps = round(env.max_episode_steps / hold)
-    forecast = optimization.perfect_forecast(setup, grid, start_s, steps, plan_step_s)
-    network = optimization.radial_network(grid)
-    begin = plant.reset(start_s=start_s)
-    soc = {d: r.soc for d, r in begin.devices.items() if r.soc is not None}
-    bound = optimization.solve_dispatch(network, setup.config, forecast, soc, free_regulators=True)
-    plan, _ = optimization.solve_and_recheck(
-        setup,
-        network,
-        forecast,
-        soc,
-        begin=lambda: plant.reset(start_s=start_s),
-        step=plant.step,
-    )
-    replay = _Replay(plan.setpoints, int(hold))
-    policies = {a: _ReplayAgent(replay, codec) for a, codec in env.codecs.items()}
-    figures = run_day(env, policies, day, lambda measurements: replay.advance())
-    return figures, float(bound.objective_usd)
-
-
-class _Replay:
-    """Where in its plan an episode is."""
-
-    def __init__(self, setpoints: Callable[[int], dict[str, Setpoint]], every: int) -> None:
-        self._setpoints = setpoints
-        self._every = every
-        self._step = 0
-
-    def advance(self) -> None:
-        self._step += 1
-
-    def now(self) -> dict[str, Setpoint]:
-        return self._setpoints(self._step // self._every)
-
-
-class _ReplayAgent:
-    """One coordinator's part of a plan, as normalised actions."""
-
-    def __init__(self, replay: _Replay, codec: PolicyCodec) -> None:
-        self._replay = replay
-        self._codec = codec
-
-    def act(self, obs: npt.ArrayLike) -> npt.NDArray[np.float32]:
-        setpoints = self._replay.now()
-        return np.array(
-            [s.encode(getattr(setpoints[s.agent], s.quantity)) for s in self._codec.setpoints],
-            dtype=np.float32,
-        )
+    known = [day for day in days if day in book.plans]
+    if not known:
+        return Yardstick({"days": 0}, (), {})
+    best = run_days(env, plan_policies(env, book), known)
+    same = {name: [f for f in rows if f.day in known] for name, rows in figures.items()}
+    summary = Comparison(tuple(known), {**same, OPTIMUM: best}).summary()
+    facts = {
+        "days": len(known),
+        "objective_usd": summary[OPTIMUM]["objective_usd"],
+        **mean_bounds(book, known),
+    }
+    return Yardstick(facts, best, scores(summary))
 
 
 def scores(summary: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:

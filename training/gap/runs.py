@@ -58,6 +58,8 @@ def run_days_timed(
     days: Sequence[int],
     timing: Timing | None,
     seed: int = 0,
+    *,
+    protocol: str = "setpoint",
 ) -> TimedFigures:
     """Run one episode a day.
 
@@ -66,6 +68,7 @@ def run_days_timed(
         policies: One per coordinator, acting on the encoded observation.
         days: Days of the data year.
         timing: None: the synchronous step.
+        protocol: How the agents coordinate.
         seed: Of the jitter; a day's jitter does not depend on the other days.
 
     Raises:
@@ -74,7 +77,9 @@ def run_days_timed(
     """
     if not days:
         raise ConfigError("no days to run")
-    config: dict[str, Any] = {} if timing is None else {"event_driven": True, "timing": timing}
+    config: dict[str, Any] = {"protocol": protocol}
+    if timing is not None:
+        config |= {"event_driven": True, "timing": timing}
     env = MultiAgentMicrogrids(setup, **config)
     costs, safeties, events = [], [], 0
     for day in days:

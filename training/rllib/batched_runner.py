@@ -27,7 +27,10 @@ from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.env.utils.infinite_lookback_buffer import InfiniteLookbackBuffer
 from ray.rllib.utils import metrics as keys
 
-from training.envs.vector_env import VectorMicrogrids, idle_rewards
+from simulator.batch_plant import BatchMeasurements
+from training.envs.robustness import robustness_of
+from training.envs.vector_env import VectorMicrogrids, VectorStep, idle_rewards
+from training.envs.vector_worth import StoragePotential
 from training.rllib.env import RllibMicrogrids
 
 FloatArray = npt.NDArray[np.float32]
@@ -106,11 +109,20 @@ class BatchedEnvRunner(MultiAgentEnvRunner):
             config = self.config
             self.num_scenarios = int(config.env_config["n_scenarios"])
             seed = (config.seed or 0) + WORKER_SEED_STRIDE * int(self.worker_index or 0)
-            self._vector = VectorMicrogrids(wrapper.inner, self.num_scenarios, seed)
+            robust = robustness_of(config.env_config.get("robust"))
+            self._vector = VectorMicrogrids(wrapper.inner, self.num_scenarios, seed, robust)
             self._layout = wrapper.layout
             self._reward_scale = wrapper.reward_scale
+            chosen = config.env_config
+            self._local_credit = bool(chosen.get("local_credit"))
+            self._shares_reward = wrapper.inner.share_reward
             self._baseline = (
-                idle_rewards(wrapper.inner) if config.env_config.get("idle_baseline") else None
+                idle_rewards(wrapper.inner, credit=self._local_credit)
+                if chosen.get("idle_baseline")
+                else None
+            )
+            self._potential = (
+                StoragePotential(wrapper.inner.setup) if chosen.get("storage_shaping") else None
             )
             self._agents = list(wrapper.possible_agents)
             self._modules = [config.policy_mapping_fn(a, None) for a in self._agents]
@@ -140,14 +152,12 @@ class BatchedEnvRunner(MultiAgentEnvRunner):
         for i, agent in enumerate(self._agents):
             u = np.clip(actions[i], -1.0, 1.0)
             own[agent] = u if self._layout is None else self._layout.unpad(agent, u)
+        before = vector.measurements
         done = vector.step(own)
         self._t += 1
         self._obs = self._padded(done.obs)
-        rewards = done.rewards
-        self._returns += rewards / self._reward_scale * done.alive[:, None]
-        if self._baseline is not None:
-            rewards = rewards - self._baseline[vector.days, self._t - 1]
-        rewards = rewards / self._reward_scale
+        self._returns += done.rewards / self._reward_scale * done.alive[:, None]
+        rewards = self._learned_from(vector, before, done) / self._reward_scale
         fragment.obs.append(self._obs)
         fragment.actions.append(actions)
         fragment.logp.append(logp)
@@ -159,6 +169,21 @@ class BatchedEnvRunner(MultiAgentEnvRunner):
             fragment.truncated = True
             self._log_episodes()
             self._restart(vector)
+
+    def _learned_from(
+        self, vector: VectorMicrogrids, before: BatchMeasurements, done: VectorStep
+    ) -> npt.NDArray[np.float64]:
+        """Return what the agents learn from in place of their rewards, in $, (N, n_agents)."""
+        earned = done.credit if self._local_credit else done.rewards
+        if self._baseline is not None:
+            earned = earned - self._baseline[vector.days, self._t - 1]
+        if self._potential is not None:
+            later = self._potential(vector.measurements, day_is_over=done.truncated)
+            change = later - self._potential(before)
+            if not self._local_credit and self._shares_reward:
+                change = np.repeat(change.mean(axis=1, keepdims=True), change.shape[1], axis=1)
+            earned = earned + np.where(done.terminated[:, None], 0.0, change)
+        return earned
 
     def _decide(self, explore: bool) -> tuple[list[FloatArray], list[FloatArray], list[FloatArray]]:
         """Run each module once on the observations of all its agents."""

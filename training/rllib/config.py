@@ -8,11 +8,15 @@ from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.core.rl_module.multi_rl_module import MultiRLModule, MultiRLModuleSpec
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
+from heron.powergrid.device_configs import StorageConfig
 from training.options import TrainOptions
 from training.rllib.batched_runner import BatchedEnvRunner
 from training.rllib.env import RllibMicrogrids
 from training.rllib.learner import GlobalState, NormalisingPPOLearner
 from training.rllib.modules import ActorCritic
+
+GRADIENT_CLIP = 1.0
+"""Largest norm of the actor's gradient, and of the critic's."""
 
 SHARED = "shared"
 """Name of the module that all agents use where there is one actor."""
@@ -28,6 +32,9 @@ def env_config(options: TrainOptions) -> dict[str, Any]:
         "reward_scale": options.reward_scale,
         "n_scenarios": options.num_envs_per_worker,
         "idle_baseline": options.idle_baseline,
+        "local_credit": options.local_credit,
+        "storage_shaping": options.storage_shaping,
+        "robust": None if options.robust is None else options.robust.model_dump(),
     }
 
 
@@ -75,14 +82,14 @@ def build_config(options: TrainOptions, env: RllibMicrogrids) -> PPOConfig:
             minibatch_size=min(options.minibatch_size, options.train_batch_size),
             num_epochs=options.epochs,
             lr=[[0, options.lr], [total_steps, options.lr_end]],
-            gamma=options.gamma,
+            gamma=options.discount,
             lambda_=options.lambda_,
             clip_param=options.clip,
             vf_clip_param=float("inf"),
             vf_loss_coeff=0.5,
             entropy_coeff=options.entropy,
             use_kl_loss=False,
-            grad_clip=0.5,
+            grad_clip=GRADIENT_CLIP,
         )
         .learners(**learner)
         .debugging(seed=options.seed, log_level="ERROR")
@@ -92,6 +99,27 @@ def build_config(options: TrainOptions, env: RllibMicrogrids) -> PPOConfig:
             metrics_num_episodes_for_smoothing=50,
         )
     )
+
+
+def _std_shares(module: str, options: TrainOptions, env: RllibMicrogrids) -> list[float]:
+    """Return by what the noise of each action is multiplied: a store's active power has more.
+
+    A step's gain by a store is small beside that of a generator; with more noise it is heard.
+    """
+    inner = env.inner
+    devices = inner.setup.config.device_ids
+    agents = inner.possible_agents if module == SHARED else [module]
+    shares = [1.0] * int(env.action_spaces[agents[0]].shape[0])
+    for agent in agents:
+        specs = inner.codecs[agent].setpoints
+        places = range(len(specs)) if env.layout is None else env.layout.act_index[agent]
+        for place, spec in zip(places, specs, strict=True):
+            if spec.agent not in devices:
+                continue
+            config = inner.setup.config.device(spec.agent).device_state_config
+            if isinstance(config, StorageConfig) and spec.quantity == "p_mw":
+                shares[int(place)] = options.storage_noise
+    return shares
 
 
 def _mapping(shared: bool) -> Any:
@@ -119,6 +147,7 @@ def _module_spec(module: str, options: TrainOptions, env: RllibMicrogrids) -> RL
             "std": options.std,
             "std_end": options.std_end,
             "total_steps": options.iterations * options.train_batch_size,
+            "std_shares": _std_shares(module, options, env),
             "action_masks": None if layout is None else layout.action_masks.tolist(),
             "state_dim": state_dim,
         },

@@ -98,6 +98,26 @@ class NormalisingPPOLearner(PPOTorchLearner):
             raise TrainingDiverged(f"the loss of module {module_id} is {loss.item()}")
         return loss
 
+    def postprocess_gradients_for_module(
+        self, *, module_id: str, config: Any, module_gradients_dict: dict[Any, torch.Tensor]
+    ) -> dict[Any, torch.Tensor]:
+        """Clip the actor's gradient and the critic's each for itself.
+
+        Under one clip a critic that is far off would leave the actor next to nothing.
+        """
+        critic = {
+            self.get_param_ref(p) for p in self.module[module_id].unwrapped().critic.parameters()
+        }
+        parts: tuple[dict[Any, torch.Tensor], ...] = ({}, {})
+        for ref, gradient in module_gradients_dict.items():
+            parts[ref in critic][ref] = gradient
+        clipped: dict[Any, torch.Tensor] = {}
+        for part in parts:
+            clipped |= super().postprocess_gradients_for_module(
+                module_id=module_id, config=config, module_gradients_dict=part
+            )
+        return clipped
+
     def after_gradient_based_update(self, *, timesteps: dict[str, Any]) -> None:
         """Update the normalisers with the batch that was just learned from, and the noise."""
         super().after_gradient_based_update(timesteps=timesteps)

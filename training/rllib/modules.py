@@ -83,7 +83,8 @@ class ActorCritic(TorchRLModule, ValueFunctionAPI, InferenceOnlyAPI):
     """A Gaussian actor and a critic.
 
     ``model_config``: ``hiddens`` (widths), ``std`` and ``std_end`` (standard deviation at the
-    start and after ``total_steps``; None: it is learned), ``action_masks`` ((n_agents, act_dim);
+    start and after ``total_steps``; None: it is learned), ``std_shares`` ((act_dim,) by what it is
+    multiplied for each action; None: by 1), ``action_masks``  ((n_agents, act_dim);
     the observation ends in the agent's one-hot code) or None, ``state_dim`` (length of the
     global state that the critic sees; 0: the observation).
     """
@@ -104,7 +105,9 @@ class ActorCritic(TorchRLModule, ValueFunctionAPI, InferenceOnlyAPI):
         self.actor = perceptron(self.obs_dim, hiddens, act_dim, 0.01)
         self._std = (config["std"], config["std_end"])
         self._total_steps = int(config["total_steps"])
-        log_std = torch.full((act_dim,), math.log(config["std"]))
+        shares = torch.tensor(config.get("std_shares") or [1.0] * act_dim)
+        self.register_buffer("log_shares", torch.log(shares), persistent=False)
+        log_std = math.log(config["std"]) + self.log_shares
         if config["std_end"] is None:
             self.log_std = nn.Parameter(log_std)
         else:
@@ -156,7 +159,7 @@ class ActorCritic(TorchRLModule, ValueFunctionAPI, InferenceOnlyAPI):
         if end is None:
             return
         share = min(1.0, steps / self._total_steps)
-        self.log_std.fill_(math.log(start + share * (end - start)))
+        self.log_std.copy_(math.log(start + share * (end - start)) + self.log_shares)
 
     def update_normaliser(self, obs: torch.Tensor, state: torch.Tensor | None) -> None:
         """Take a batch of observations (and global states) into the statistics."""

@@ -20,7 +20,7 @@ def build_agents(
     policies: Mapping[str, Policy] | None = None,
     *,
     protocol: Callable[[], Protocol | None] = SetpointProtocol,
-    coordinator: type[PowerGridAgent] = PowerGridAgent,
+    coordinator: Callable[..., PowerGridAgent] = PowerGridAgent,
     system_protocol: Protocol | None = None,
     env_id: str | None = None,
     tick_configs: Mapping[str, TickConfig] | None = None,
@@ -32,7 +32,7 @@ def build_agents(
         setup: What to build.
         policies: Policy per microgrid; those not named have none.
         protocol: Makes each coordinator's protocol; may return None for the coordinator's own.
-        coordinator: Class of the microgrids' coordinators.
+        coordinator: Makes the microgrids' coordinators, e.g. their class.
         system_protocol: The DSO's protocol.
         env_id: Environment that the agents belong to.
         tick_configs: Timing in event-driven mode per agent (any level); defaults for others.
@@ -53,7 +53,7 @@ def build_agents(
             protocol=protocol(),
             policy=policies.get(microgrid.name),
             tick_config=timing.get(microgrid.name),
-            forecast=config.forecast,
+            forecast=bool(config.forecast),
             dt_s=config.step_s,
             env_id=env_id,
             upstream_id=upstream_id,
@@ -65,7 +65,7 @@ def build_agents(
         microgrids=config.microgrid_configs,
         build=build,
         protocol=system_protocol,
-        forecast=config.forecast,
+        forecast=bool(config.forecast),
         dt_s=config.step_s,
         env_id=env_id,
         tick_config=timing.get(config.dso_config.name),

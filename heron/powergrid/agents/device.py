@@ -24,6 +24,7 @@ from heron.scheduling import TickConfig
 
 FeatureT = TypeVar("FeatureT")
 Vector = NDArray[np.float64]
+Decoder = Callable[[float], float]
 
 DEFAULT_DT_S = 900.0
 
@@ -94,6 +95,8 @@ class DeviceAgent(FieldAgent):
         self.result: EnvelopeResult | None = None
         self.proposal = self.setpoint = self.safe_setpoint
         self._specs: tuple[SetpointSpec, ...] | None = None
+        self._decoders: tuple[tuple[str, Decoder], ...] | None = None
+        self._both: tuple[Decoder, Decoder] | None = None
         self._electrical: ElectricalBasePh | None = None
         self._status: StatusBlock | None = None
         self._storage: StorageBlock | None = None
@@ -183,7 +186,8 @@ class DeviceAgent(FieldAgent):
 
     def offered_mw(self, price: float) -> float:
         """Return the power that it would inject at a price, within its envelope."""
-        applied = self.admit(Setpoint(self._best_p_mw(price))).applied
+        wanted = Setpoint(self._best_p_mw(price), 0.0, self.setpoint.tap)
+        applied = self.admit(wanted).applied
         return 0.0 if applied is None else applied.p_mw
 
     def _best_p_mw(self, price: float) -> float:
@@ -195,7 +199,7 @@ class DeviceAgent(FieldAgent):
     @property
     def safe_setpoint(self) -> Setpoint:
         """What the device does when it hears nothing."""
-        return Setpoint(self.device_config.safe_p_mw, self.device_config.safe_q_mvar)
+        return self.device_config.safe_setpoint
 
     def take_reading(self, reading: DeviceReading) -> None:
         """Fill the features from what the device shows."""
@@ -209,6 +213,15 @@ class DeviceAgent(FieldAgent):
         if (storage := self._storage) is not None and reading.soc is not None:
             storage.soc = reading.soc
 
+    def take_prices(self, time_s: float, price: float, day: tuple[float, ...]) -> None:
+        """Take in what the coordinator knows of prices; a store overrides it.
+
+        Args:
+            time_s: Plant time now.
+            price: Price now, $/MWh.
+            day: Prices of this plant day as they are known or expected, or empty.
+        """
+
     def propose(self, action: ArrayLike) -> Setpoint:
         """Return the set-point that a normalised action asks for.
 
@@ -218,13 +231,25 @@ class DeviceAgent(FieldAgent):
         return self._decode(self.checked_action(action).tolist())
 
     def _decode(self, values: Sequence[float]) -> Setpoint:
-        p, q = self.setpoint.p_mw, self.setpoint.q_mvar
-        for spec, value in zip(self._specs or self.setpoint_specs(), values, strict=True):
-            if spec.quantity == "p_mw":
-                p = spec.decode(value)
-            elif spec.quantity == "q_mvar":
-                q = spec.decode(value)
-        return Setpoint(p, q)
+        """Return the set-point for finite numbers; what no number is for stays as it is."""
+        if self._decoders is None:
+            self._decoders = tuple((s.quantity, s.decoder()) for s in self.setpoint_specs())
+            if [quantity for quantity, _ in self._decoders] == ["p_mw", "q_mvar"]:
+                self._both = (self._decoders[0][1], self._decoders[1][1])
+        if len(values) != len(self._decoders):
+            raise ValueError(f"{self.agent_id}: {len(values)} numbers for {len(self._decoders)}")
+        if self._both is not None:  # as nearly all devices are, and they decode every step
+            decode_p, decode_q = self._both
+            return Setpoint(decode_p(values[0]), decode_q(values[1]))
+        p, q, tap = self.setpoint.p_mw, self.setpoint.q_mvar, self.setpoint.tap
+        for i, (quantity, decode) in enumerate(self._decoders):
+            if quantity == "p_mw":
+                p = decode(values[i])
+            elif quantity == "q_mvar":
+                q = decode(values[i])
+            elif quantity == "tap":
+                tap = round(decode(values[i]))
+        return Setpoint(p, q, tap)
 
     def action_for(self, p_mw: float, q_mvar: float = 0.0) -> Vector:
         """Return the action that asks for a power: the inverse of `propose`."""

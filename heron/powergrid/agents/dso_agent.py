@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
+from numpy.typing import ArrayLike
+
 from heron.agents import Agent, SystemAgent
 from heron.core import SYSTEM_LEVEL, Policy, SystemAgentState
+from heron.core.observation import Observation
+from heron.messaging import MessageType
 from heron.powergrid.agents.device import DEFAULT_DT_S
 from heron.powergrid.agents.power_grid_agent import PowerGridAgent
 from heron.powergrid.features import MarketSignal, NetworkMetrics, TimeOfDay
 from heron.powergrid.quantities import MeterReading, Setpoint
 from heron.powergrid.setups.models import MicrogridConfig
-from heron.protocols import Protocol
+from heron.protocols import Coordination, Protocol
+from heron.scheduling.dispatch import Dispatch
 
 CoordinatorFactory = Callable[[MicrogridConfig, str | None, str], PowerGridAgent]
 
@@ -81,6 +86,20 @@ class DSOAgent(SystemAgent):
                 agent = self._build_coordinator(config, env_id, above)
             built[agent.agent_id] = agent
         return built
+
+    def coordinate_subordinates(
+        self,
+        observation: Observation | None,
+        action: ArrayLike | None,
+        scheduler: Dispatch | None = None,
+    ) -> Coordination:
+        """Run the protocol; a coordinator that waits for an answer gets one, be it empty."""
+        result = super().coordinate_subordinates(observation, action, scheduler)
+        for name, agent in self.subordinates.items():
+            told = name in result.signals or name in result.actions
+            if not told and getattr(agent, "negotiates", False):
+                self._tell(agent, MessageType.SIGNAL, {}, scheduler)
+        return result
 
     def protocol_context(self) -> Mapping[str, Any]:
         """Add what each microgrid's connection can carry in one interval, for trades."""

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from heron.agents import Agent, CoordinatorAgent
+from heron.agents import Agent
 from heron.core import COORDINATOR_LEVEL, CoordinatorAgentState, Policy
 from heron.errors import ConfigError, ConfigProblem, StaleDataError
+from heron.policy.codec import ActionMapping, SetpointSpec
 from heron.powergrid.accounting import STORED_ENERGY_VALUE
+from heron.powergrid.agents.connected import ConnectedAgent
 from heron.powergrid.agents.device import DEFAULT_DT_S, DeviceAgent
 from heron.powergrid.agents.registry import DEVICE_REGISTRY
 from heron.powergrid.agents.view import MicrogridView
@@ -24,13 +27,13 @@ from heron.powergrid.features import (
     NetworkMetrics,
     TimeOfDay,
 )
-from heron.powergrid.quantities import Setpoint
+from heron.powergrid.quantities import MeterReading, Setpoint
 from heron.powergrid.setups.models import DeviceEntry, MicrogridConfig
 from heron.protocols import Coordination, Protocol, SetpointProtocol
 from heron.scheduling import TickConfig
 
 
-class GridAgent(CoordinatorAgent):
+class GridAgent(ConnectedAgent):
     """A coordinator of power devices."""
 
     @property
@@ -141,44 +144,82 @@ class PowerGridAgent(GridAgent):
         v_min, v_max = meter.v_min_pu, meter.v_max_pu
         voltages = [meter.v_pu]
         injected = 0.0
+        readings = view.devices
         for name, device in self.devices.items():
-            reading = view.devices.get(name)
+            reading = readings.get(name)
             if reading is None:
                 raise StaleDataError(f"{self.agent_id}: no reading of {name}")
             device.take_reading(reading)
             device.energy_value = energy_value
+            device.take_prices(view.time_s, market.price, view.day_ahead)
             injected += reading.p_mw
             voltages.append(reading.v_pu)
             if reading.connected:
+                # comparisons: this runs every step, and min() and max() cost several times as much
                 v_min = min(v_min, reading.v_min_pu)
                 v_max = max(v_max, reading.v_max_pu)
-        self._take_network(view, voltages, (v_min, v_max), injected)
+        self._take_network(meter, voltages, v_min, v_max, injected)
         self.time_s = view.time_s
+        self.connection = view.limits
+
+    def other_load_mw(self) -> float:
+        """Return the load behind its meter, losses included, as last seen."""
+        return float(self._metrics.load_MW)
 
     def _take_network(
         self,
-        view: MicrogridView,
+        meter: MeterReading,
         voltages: list[float],
-        v_range: tuple[float, float],
+        v_min: float,
+        v_max: float,
         injected_mw: float,
     ) -> None:
-        meter = view.meter
-        self._voltages.v_min, self._voltages.v_max = v_range
-        self._voltages.vm_pu = np.array(voltages)
+        bus = self._voltages
+        bus.v_min, bus.v_max, bus.vm_pu = v_min, v_max, voltages
         metrics = self._metrics
         metrics.p_MW, metrics.q_MVAr = meter.p_mw, meter.q_mvar
         metrics.load_MW = injected_mw - meter.p_mw
-        metrics.dv_min_pu, metrics.dv_max_pu = v_range[0] - 1.0, v_range[1] - 1.0
+        metrics.dv_min_pu, metrics.dv_max_pu = v_min - 1.0, v_max - 1.0
         self._flows.max_loading = 100.0 * math.hypot(meter.p_mw, meter.q_mvar) / self.rating_mva
+
+    def setpoint_specs(self) -> tuple[SetpointSpec, ...]:
+        """Return what each number of a policy's action means.
+
+        Raises:
+            ConfigError: The protocol declares an action that is discrete or not bounded.
+        """
+        if isinstance(self.protocol, SetpointProtocol):
+            return tuple(s for device in self.devices.values() for s in device.setpoint_specs())
+        action = self.action
+        bounds = list(zip(action.low.tolist(), action.high.tolist(), strict=True))
+        if action.dim_d or not np.isfinite(bounds).all():
+            what = f"{type(self.protocol).__name__}.declare_action"
+            expected = "continuous numbers with finite ranges, for a policy to fill"
+            raise ConfigError([ConfigProblem(what, bounds, expected)])
+        return tuple(
+            SetpointSpec(self.agent_id, f"action_{i}", low, high, ActionMapping.LINEAR)
+            for i, (low, high) in enumerate(bounds)
+        )
+
+    def from_normalised(self, action: ArrayLike) -> ArrayLike:
+        """Return the agent's action for a policy's, which lies in [-1, 1].
+
+        Devices map their own set-points; what another protocol declares is mapped here.
+        """
+        if isinstance(self.protocol, SetpointProtocol):
+            return action
+        values = np.asarray(action, dtype=np.float64).tolist()
+        specs = self.setpoint_specs()
+        return np.array([s.decode(x) for s, x in zip(specs, values, strict=True)])
 
     def complete(self) -> None:
         """Build everything and find which devices take set-points straight."""
         super().complete()
         devices = list(self.devices.values())
         ends = np.cumsum([device.action_size for device in devices]).tolist()
-        starts = [0, *ends][: len(devices)]
+        parts = [slice(start, end) for start, end in pairwise([0, *ends])]
         straight = all(_decodes_itself(type(device)) for device in devices)
-        self._straight = list(zip(devices, starts, ends, strict=True)) if straight else None
+        self._straight = list(zip(devices, parts, strict=True)) if straight else None
 
     def apply_action(self, action: ArrayLike) -> None:
         """Carry out an action now.
@@ -189,7 +230,11 @@ class PowerGridAgent(GridAgent):
         Raises:
             ValueError: It has the wrong shape or is not finite; no device is told anything.
         """
-        if self._straight is None or type(self.protocol) is not SetpointProtocol:
+        if (
+            self._straight is None
+            or type(self.protocol) is not SetpointProtocol
+            or self.connection.given
+        ):
             super().apply_action(action)
             return
         vector = np.asarray(action, dtype=np.float64)
@@ -197,11 +242,11 @@ class PowerGridAgent(GridAgent):
         if vector.shape != (self.action.dim_c,) or not math.isfinite(sum(values)):
             vector = self.checked_action(action)
         self.action.c = vector
-        parts = {}
-        for device, start, end in self._straight:
-            parts[device.agent_id] = device.action.c = vector[start:end]
-            device.apply_values(values[start:end])
-        self.coordination = Coordination(actions=parts)
+        told = {}
+        for device, part in self._straight:
+            told[device.agent_id] = device.action.c = vector[part]
+            device.apply_values(values[part])
+        self.coordination = Coordination(told, {}, {})
 
 
 def _decodes_itself(kind: type[DeviceAgent]) -> bool:

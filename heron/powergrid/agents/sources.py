@@ -28,8 +28,8 @@ class InverterSource(DeviceAgent):
     def take_reading(self, reading: DeviceReading) -> None:
         """Fill the features from what the device shows."""
         super().take_reading(reading)
-        if self._source is not None:
-            self._source.output = reading.p_mw / self.config.p_rated_mw
+        if (source := self._source) is not None:
+            source.output = reading.p_mw / source.p_rated_MW
 
     def offered_mw(self, price: float) -> float:
         """Return what it injects now, or nothing where it would curtail."""

@@ -9,7 +9,8 @@ from heron.policy.codec import ActionMapping
 from heron.powergrid.agents.device import DeviceAgent
 from heron.powergrid.agents.registry import register_device
 from heron.powergrid.device_configs import EVChargerConfig, StorageConfig
-from heron.powergrid.features import StatusBlock, StorageBlock
+from heron.powergrid.features import StatusBlock, StorageBlock, StorageWorth
+from heron.powergrid.storage_worth import Store
 
 PRICE_SPREAD = 0.25
 """How much less a full store's energy is worth than an empty one's, as a share of its value."""
@@ -64,6 +65,13 @@ class ESS(StorageAgent):
         self.state.features.extend(
             [self.electrical_feature(), self.storage_feature(), self.limits_feature()]
         )
+        self._store = Store.of(self.config)
+        self._worth = StorageWorth()
+        self.state.features.append(self._worth)
+
+    def take_prices(self, time_s: float, price: float, day: tuple[float, ...]) -> None:
+        """Say what its energy is worth by the prices of a day that are known or expected."""
+        self._worth.update(self._store, self.soc * self.config.e_capacity_mwh, time_s, price, day)
 
     def _best_p_mw(self, price: float) -> float:
         """Return the power that pays, given what the store holds and what it is worth.

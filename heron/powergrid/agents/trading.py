@@ -114,15 +114,21 @@ class TradingGridAgent(PowerGridAgent):
                 high = middle
         return high
 
-    def _make_offer(self) -> None:
-        """Offer what is left at half the wedge below the price, bid for what lacks above it."""
+    def _make_offer(self, offset: float = 0.0) -> None:
+        """Offer what is left at half the wedge below the price, bid for what lacks above it.
+
+        Args:
+            offset: $/MWh that is added to both prices.
+        """
         hours, load = self.dt_s / 3600.0, self._metrics.load_MW
-        ask = self._market.price - self.tariff_spread / 2.0
-        bid = self._market.price + self.tariff_spread / 2.0
+        ask = self._market.price + offset - self.tariff_spread / 2.0
+        bid = self._market.price + offset + self.tariff_spread / 2.0
         offer = self._offer
         offer.ask_usd_per_mwh, offer.bid_usd_per_mwh = ask, bid
-        offer.sell_mwh = max(0.0, self.supply_mw(ask) - load) * hours
-        offer.buy_mwh = max(0.0, load - self.supply_mw(bid)) * hours
+        export_max, import_max = self.connection.p_export_max_mw, self.connection.p_import_max_mw
+        sell, buy = max(0.0, self.supply_mw(ask) - load), max(0.0, load - self.supply_mw(bid))
+        offer.sell_mwh = hours * (sell if export_max is None else min(sell, export_max))
+        offer.buy_mwh = hours * (buy if import_max is None else min(buy, import_max))
 
     def serve_itself(self) -> None:
         """Dispatch for its own load under the tariff, without its neighbours."""
@@ -145,4 +151,8 @@ class TradingGridAgent(PowerGridAgent):
             return
         price = self.price_from(content)
         if price is not None:
-            self.schedule_effect(self.checked_action(np.array([price])), None, scheduler)
+            self.answer(price, scheduler)
+
+    def answer(self, price: float, scheduler: Dispatch | None) -> None:
+        """Dispatch to a price that was asked for, after the action delay."""
+        self.schedule_effect(self.checked_action(np.array([price])), None, scheduler)

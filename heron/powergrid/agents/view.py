@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from heron.powergrid.connection import NO_LIMITS, ConnectionLimits
 from heron.powergrid.quantities import DeviceReading, Measurements, MeterReading
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ class MicrogridView:
             looked at.
         price_usd_per_mwh: Price now.
         day_ahead: Prices of this plant day in equal steps; empty if they are not known.
+        limits: What the DSO lets its connection carry.
     """
 
     time_s: float
@@ -30,6 +32,7 @@ class MicrogridView:
     devices: Mapping[str, DeviceReading]
     price_usd_per_mwh: float
     day_ahead: tuple[float, ...] = ()
+    limits: ConnectionLimits = NO_LIMITS
 
 
 def views_of(
@@ -50,6 +53,7 @@ def views_of(
             measurements.devices,
             measurements.price_usd_per_mwh,
             prices,
+            microgrid.limits,
         )
-        for name in config.microgrid_ids
+        for name, microgrid in zip(config.microgrid_ids, config.microgrid_configs, strict=True)
     }

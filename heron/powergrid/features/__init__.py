@@ -18,6 +18,7 @@ from heron.powergrid.features.sources import (
     VoltVarCurve,
 )
 from heron.powergrid.features.storage import StorageBlock
+from heron.powergrid.features.worth import StorageWorth
 
 __all__ = [
     "IEEE1547_CATEGORY_B",
@@ -34,6 +35,7 @@ __all__ = [
     "ShuntCapacitorBlock",
     "StatusBlock",
     "StorageBlock",
+    "StorageWorth",
     "TapChangerPh",
     "ThermalLoading",
     "TimeOfDay",

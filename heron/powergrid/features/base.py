@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from operator import attrgetter
 from typing import Any, ClassVar
 
@@ -58,6 +59,12 @@ class DomainFeature(FeatureProvider):
         """Return the fields in order as plain numbers: `vector` without the array."""
         read = self._read(self)
         return read if len(self.fields) > 1 else (read,)
+
+    def reader(self) -> Callable[[], Sequence[float]]:
+        """Return what reads the fields, as `values` does, for whoever reads them every step."""
+        if len(self.fields) > 1 and type(self).values is DomainFeature.values:
+            return partial(self._read, self)
+        return self.values
 
     def names(self) -> list[str]:
         """Return the names of the vector's numbers."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -149,8 +150,13 @@ class TimeOfDay(DomainFeature):
 
     def update(self, time_s: float) -> None:
         """Take in the plant time, counted from 1 January of the data year."""
-        angle = 2.0 * math.pi * (time_s % _DAY_S) / _DAY_S
-        day = int(time_s // _DAY_S)
-        self.day_sin, self.day_cos = math.sin(angle), math.cos(angle)
-        self.season = math.cos(2.0 * math.pi * (day % _DAYS_A_YEAR + 10) / _DAYS_A_YEAR)
-        self.weekend = float((day + _FIRST_WEEKDAY) % 7 >= 5)
+        self.day_sin, self.day_cos, self.season, self.weekend = _time_of_day(time_s)
+
+
+@lru_cache(maxsize=64)
+def _time_of_day(time_s: float) -> tuple[float, float, float, float]:
+    """Return what `TimeOfDay` holds; all agents of a site ask for the same instant."""
+    angle = 2.0 * math.pi * (time_s % _DAY_S) / _DAY_S
+    day = int(time_s // _DAY_S)
+    season = math.cos(2.0 * math.pi * (day % _DAYS_A_YEAR + 10) / _DAYS_A_YEAR)
+    return math.sin(angle), math.cos(angle), season, float((day + _FIRST_WEEKDAY) % 7 >= 5)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -22,7 +24,7 @@ class BusVoltages(DomainFeature):
 
     v_min: float
     v_max: float
-    vm_pu: FloatArray
+    _vm_pu: FloatArray | Sequence[float]
 
     def __init__(
         self,
@@ -31,6 +33,18 @@ class BusVoltages(DomainFeature):
         v_max: float = 1.0,
     ) -> None:
         super().__init__(vm_pu=_array(vm_pu, 1.0), v_min=v_min, v_max=v_max)
+
+    @property
+    def vm_pu(self) -> FloatArray:
+        """Voltages, (n_measured,); kept as they came until somebody looks."""
+        if not isinstance(self._vm_pu, np.ndarray):
+            self._vm_pu = np.array(self._vm_pu, dtype=np.float64)
+        voltages: FloatArray = self._vm_pu
+        return voltages
+
+    @vm_pu.setter
+    def vm_pu(self, values: FloatArray | Sequence[float]) -> None:
+        self._vm_pu = values
 
 
 class LineFlows(DomainFeature):

@@ -19,6 +19,7 @@ from heron.powergrid.networks.grid import (
     Grid,
     MicrogridConnection,
     Node,
+    TapChanger,
     grid_of,
 )
 
@@ -38,6 +39,7 @@ __all__ = [
     "Node",
     "Regulator",
     "RegulatorControl",
+    "TapChanger",
     "Transformer",
     "available_feeders",
     "bus_name",

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 from heron.errors import ConfigError, ConfigProblem
+from heron.powergrid.device_configs import TransformerConfig
 from heron.powergrid.networks.elements import (
     Bus,
     Capacitor,
@@ -29,9 +30,10 @@ from heron.powergrid.networks.grid import (
     MicrogridConnection,
     balanced_source,
 )
+from heron.powergrid.networks.tap_changers import Commanded, Commander, commanded
 
 if TYPE_CHECKING:
-    from heron.powergrid.setups.models import MicrogridConfig, SetupConfig
+    from heron.powergrid.setups.models import DeviceEntry, MicrogridConfig, SetupConfig
 
 DEFAULT_HEAD_KVA = 1500.0
 """Rating of a microgrid's transformer when the setup gives none; 5.75 % x, 1.1 % r."""
@@ -45,7 +47,7 @@ def compose(config: SetupConfig) -> Grid:
 
     Regulators with a control in the setup start at neutral and move; the feeder's others stay
     at their published tap, a microgrid's own regulators at neutral. Capacitors are in or out
-    as the setup says, area by area.
+    as the setup says, area by area. A tap that a Transformer device commands starts at neutral.
 
     Raises:
         ConfigError: Every unknown network, bus, phase or regulator, and every microgrid at
@@ -92,31 +94,53 @@ def compose(config: SetupConfig) -> Grid:
                 problems.append(refusal)
             elif network is not None:
                 parts.join(microgrid, feeder, network, dso.name)
+    units = commanded(_commanders(config), parts.buses, parts.transformers, parts.regulators)
+    if feeder is not None and None not in feeders:  # else names are missing for another reason
+        problems += units.problems
     if problems or feeder is None:
         raise ConfigError(problems)
     return Grid(
         name=config.name or dso.network,
         areas=(dso.name, *config.microgrid_ids),
-        buses=tuple(parts.buses),
+        buses=units.buses,
         lines=tuple(parts.lines),
-        transformers=tuple(parts.transformers),
-        regulators=tuple(parts.regulators),
+        transformers=units.transformers,
+        regulators=units.regulators,
         capacitors=tuple(parts.capacitors),
         loads=tuple(parts.loads),
         devices=tuple(
-            DeviceConnection(
-                device_id=entry.name,
-                bus=bus_name(m.name, _local(entry.device_state_config.bus, m.name)),
-                phases="".join(entry.device_state_config.phases),
-                area=m.name,
-            )
+            _connection(m.name, entry, units)
             for m in config.microgrid_configs
             for entry in m.devices
         ),
         microgrids=tuple(parts.microgrids),
         source_bus=bus_name(dso.name, feeder.head),
         source_v_pu=balanced_source(dso.source_v_pu),
+        tap_changers=units.tap_changers,
+        line_ratings=config.line_ratings,
     )
+
+
+def _commanders(config: SetupConfig) -> Iterator[Commander]:
+    for m, microgrid in enumerate(config.microgrid_configs):
+        for d, entry in enumerate(microgrid.devices):
+            device = entry.device_state_config
+            if isinstance(device, TransformerConfig):
+                where = f"microgrid_configs[{m}].devices[{d}].device_state_config"
+                yield Commander(microgrid.name, entry.name, device, where)
+
+
+def _connection(area: str, entry: DeviceEntry, units: Commanded) -> DeviceConnection:
+    """Return where a device is connected; a tap changer without a bus is at its output."""
+    config = entry.device_state_config
+    phases = "".join(config.phases)
+    if config.bus:
+        return DeviceConnection(entry.name, bus_name(area, _local(config.bus, area)), phases, area)
+    changer = next(c for c in units.tap_changers if c.device_id == entry.name)
+    members = [units.regulators[k] for k in changer.regulators]
+    carried = {p for r in members for p in r.phases}
+    there = "".join(p for p in phases if p in carried)
+    return DeviceConnection(entry.name, members[0].to_bus, there, area)
 
 
 def bus_name(area: str, bus: str) -> str:
@@ -186,6 +210,7 @@ class _Parts:
             r_pct=1.1 if head is None else head.r_pct,
             x_pct=5.75 if head is None else head.x_pct,
             tap=1.0 if head is None else head.tap,
+            connection="wye-wye" if head is None else head.connection,
         )
         self.transformers.append(transformer)
         self.microgrids.append(
@@ -281,6 +306,8 @@ def _device_problems(
     for k, entry in enumerate(microgrid.devices):
         device = entry.device_state_config
         key = f"{where}.devices[{k}].device_state_config"
+        if isinstance(device, TransformerConfig) and not device.bus:
+            continue  # it is at the output of its element
         bus = network.bus_by_name.get(_local(device.bus, microgrid.name))
         if bus is None:
             names = [f"Bus {b}" for b in network.bus_by_name]

@@ -16,10 +16,12 @@ from heron.powergrid.networks.controls import CapacitorControl, RegulatorControl
 Phases = Annotated[str, StringConstraints(pattern=r"^[abc]{1,3}$")]
 Matrix = tuple[tuple[float, ...], ...]
 Positive = Annotated[float, Field(gt=0)]
+Connection = Literal["wye-wye", "delta-delta", "delta-wye", "wye-delta"]
 LoadModel = Literal["power", "current", "impedance", "cvr"]
 TAP_STEP = 0.00625
 """Voltage ratio of one regulator step; 16 steps each way make 10 %."""
 MAX_TAP = 16
+"""Steps each way of a regulator that moves by its own control."""
 
 
 class Element(BaseModel):
@@ -73,6 +75,8 @@ class Line(_Branch):
         b_half_s: (n, n) shunt susceptance at each end.
         switch: Whether it is a switch in the field.
         closed: Whether it conducts.
+        conductor: What its phases are made of.
+        ampacity_a: Current that each phase may carry; None where no rating is known.
     """
 
     r_ohm: Matrix
@@ -80,6 +84,8 @@ class Line(_Branch):
     b_half_s: Matrix
     switch: bool = False
     closed: bool = True
+    conductor: str = ""
+    ampacity_a: Positive | None = None
 
     @model_validator(mode="after")
     def _matrices_are_square(self) -> Self:
@@ -94,9 +100,11 @@ class Line(_Branch):
 
 
 class Transformer(_Branch):
-    """A three-phase transformer; both windings are wye-grounded, or both are delta.
+    """A three-phase transformer.
 
     Attributes:
+        connection: Of the winding at ``from_bus``, then of that at ``to_bus``; a wye is grounded.
+            Between wye and delta the lower voltage lags by 30 degrees (Dy1, Yd1).
         kv_from: Rated line-to-line voltage at ``from_bus``, kV.
         kv_to: Rated line-to-line voltage at ``to_bus``, kV.
         kva: Rating of all three phases.
@@ -105,7 +113,7 @@ class Transformer(_Branch):
         tap: Fixed ratio by which the voltage at ``to_bus`` is raised.
     """
 
-    connection: Literal["wye-wye", "delta-delta"] = "wye-wye"
+    connection: Connection = "wye-wye"
     kv_from: Positive
     kv_to: Positive
     kva: Positive
@@ -123,8 +131,11 @@ class Regulator(_Branch):
         kva: Base of the series impedance, all its phases together; not a rating.
         r_pct: Series resistance.
         x_pct: Series reactance.
-        tap: Position, -16 to 16 steps of 0.625 %; positive raises ``to_bus``.
-        control: How it moves; None for a fixed tap. Its first phase is the one measured.
+        tap: Position, at most ``max_tap`` steps each way; positive raises ``to_bus``.
+        control: How it moves; None for a tap that is fixed, or commanded from outside. Its first
+            phase is the one measured.
+        step_pu: Ratio of one step; 0.625 % unless said otherwise.
+        max_tap: Steps each way.
     """
 
     bank: str
@@ -132,8 +143,18 @@ class Regulator(_Branch):
     kva: Positive
     r_pct: float = Field(ge=0)
     x_pct: Positive
-    tap: int = Field(0, ge=-MAX_TAP, le=MAX_TAP)
+    tap: int = 0
     control: RegulatorControl | None = None
+    step_pu: float = Field(TAP_STEP, gt=0.0, le=0.05)
+    max_tap: int = Field(MAX_TAP, ge=1, le=32)
+
+    @model_validator(mode="after")
+    def _tap_is_within_its_range(self) -> Self:
+        if abs(self.tap) > self.max_tap:
+            raise ValueError(f"tap {self.tap}: expected {-self.max_tap} to {self.max_tap}")
+        if self.step_pu * self.max_tap >= 0.5:
+            raise ValueError(f"step_pu x max_tap = {self.step_pu * self.max_tap}: expected < 0.5")
+        return self
 
 
 class Capacitor(Element):

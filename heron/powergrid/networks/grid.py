@@ -6,6 +6,7 @@ import cmath
 import math
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Literal
 
 from heron.errors import ConfigError, ConfigProblem
 from heron.powergrid.networks.elements import (
@@ -57,18 +58,39 @@ class MicrogridConnection:
 
 
 @dataclass(frozen=True, slots=True)
+class TapChanger:
+    """A tap that a device commands, instead of a control of its own.
+
+    Attributes:
+        device_id: The device whose action it is.
+        element: Transformer or bank of regulators, by its full name.
+        regulators: Their places in ``Grid.regulators``; all stand at one position.
+        tap_min: Lowest position.
+        tap_max: Highest position; positive raises the voltage of the output.
+    """
+
+    device_id: str
+    element: str
+    regulators: tuple[int, ...]
+    tap_min: int
+    tap_max: int
+
+
+@dataclass(frozen=True, slots=True)
 class Branch:
     """A branch with a rating, whose loading is reported.
 
     Attributes:
-        name: Name of the transformer.
+        name: Name of the transformer or line.
         area: Feeder or microgrid that owns it.
-        rating_kva: Rating of all phases together.
+        rating_kva: Rating of all phases together; a line's at nominal voltage.
+        kind: "transformer" or "line".
     """
 
     name: str
     area: str
     rating_kva: float
+    kind: Literal["transformer", "line"] = "transformer"
 
 
 @dataclass(frozen=True)
@@ -88,6 +110,8 @@ class Grid:
         microgrids: All microgrids; the order of ``Solution.pcc_p_mw``.
         source_bus: Bus that the upstream grid holds.
         source_v_pu: Voltage there for the phases a, b and c.
+        tap_changers: Taps that devices command; they move no other way.
+        line_ratings: Whether ``branches`` has the lines with an ampacity, after the transformers.
     """
 
     name: str
@@ -102,6 +126,8 @@ class Grid:
     microgrids: tuple[MicrogridConnection, ...]
     source_bus: str
     source_v_pu: tuple[complex, complex, complex]
+    tap_changers: tuple[TapChanger, ...] = ()
+    line_ratings: bool = False
 
     @cached_property
     def bus_by_name(self) -> dict[str, Bus]:
@@ -121,7 +147,22 @@ class Grid:
     @cached_property
     def branches(self) -> tuple[Branch, ...]:
         """Rated branches, in the order of ``Solution.loading_pct``."""
-        return tuple(Branch(t.name, t.area, t.kva) for t in self.transformers)
+        units = tuple(Branch(t.name, t.area, t.kva) for t in self.transformers)
+        lines = tuple(
+            Branch(x.name, x.area, len(x.phases) * x.ampacity_a * self._kv(x), "line")
+            for x in self.rated_lines
+            if x.ampacity_a is not None
+        )
+        return units + lines
+
+    @cached_property
+    def rated_lines(self) -> tuple[Line, ...]:
+        """Closed lines whose loading is reported, in the order of ``branches``."""
+        rated = (x for x in self.lines if x.closed and x.ampacity_a is not None)
+        return tuple(rated) if self.line_ratings else ()
+
+    def _kv(self, line: Line) -> float:
+        return self.bus_by_name[line.from_bus].kv_ln
 
     @cached_property
     def live_nodes(self) -> frozenset[Node]:

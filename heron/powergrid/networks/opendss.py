@@ -7,7 +7,6 @@ import math
 from collections.abc import Iterator, Mapping
 
 from heron.powergrid.networks.elements import (
-    TAP_STEP,
     Line,
     Load,
     Matrix,
@@ -108,12 +107,12 @@ def _line(x: Line) -> str:
 
 
 def _transformer(x: Transformer) -> str:
-    connection = "delta" if x.connection == "delta-delta" else "wye"
+    first, second = x.connection.split("-")
     return (
         f"new transformer.{dss_name(x.name)} phases=3 windings=2 xhl={x.x_pct!r} "
-        f"wdg=1 bus={_bus(x.from_bus, 'abc')} conn={connection} kv={x.kv_from!r} kva={x.kva!r} "
+        f"wdg=1 bus={_bus(x.from_bus, 'abc')} conn={first} kv={x.kv_from!r} kva={x.kva!r} "
         f"%r={x.r_pct / 2!r} "
-        f"wdg=2 bus={_bus(x.to_bus, 'abc')} conn={connection} kv={x.kv_to!r} kva={x.kva!r} "
+        f"wdg=2 bus={_bus(x.to_bus, 'abc')} conn={second} kv={x.kv_to!r} kva={x.kva!r} "
         f"%r={x.r_pct / 2!r} tap={x.tap!r}"
     )
 
@@ -126,7 +125,7 @@ def _regulator(x: Regulator, *, controls: bool) -> Iterator[str]:
         f"new transformer.{dss_name(x.name)} phases={n} windings=2 xhl={x.x_pct!r} "
         f"wdg=1 bus={ends[0]} conn=wye kv={kv!r} kva={x.kva!r} %r={x.r_pct / 2!r} "
         f"wdg=2 bus={ends[1]} conn=wye kv={kv!r} kva={x.kva!r} %r={x.r_pct / 2!r} "
-        f"tap={1.0 + TAP_STEP * x.tap!r}"
+        f"tap={1.0 + x.step_pu * x.tap!r}"
     )
     c = x.control
     if controls and c is not None:

@@ -33,6 +33,7 @@ from heron.powergrid.device_configs import (
 from heron.powergrid.optimization.flow import BranchFlow
 from heron.powergrid.optimization.forecast import Forecast
 from heron.powergrid.optimization.network import RadialNetwork
+from heron.powergrid.optimization.node_limits import NodeLimits
 from heron.powergrid.quantities import Setpoint
 from heron.powergrid.setups import SetupConfig
 
@@ -55,6 +56,7 @@ class Dispatch:
         q_mvar: (T, n_devices) reactive power.
         soc: (T, n_devices) state of charge at the end of each step; NaN where nothing is stored.
         v_pu: (T, n_buses) voltages of the balanced equivalent.
+        v_upper_pu: (T, n_buses) the same without losses, to which upper limits apply.
         head_mw: (T,) power that the source supplies.
         cost_usd: What the accounts would count, without the penalty.
         penalty_usd: Expected penalty on voltages.
@@ -69,6 +71,7 @@ class Dispatch:
     q_mvar: FloatArray
     soc: FloatArray
     v_pu: FloatArray
+    v_upper_pu: FloatArray
     head_mw: FloatArray
     cost_usd: float
     penalty_usd: float
@@ -102,8 +105,10 @@ def solve_dispatch(
     soc: Mapping[str, float],
     *,
     margin_pu: Mapping[str, FloatArray] | float = 0.0,
+    limits: NodeLimits | None = None,
     use_network: bool = True,
     free_regulators: bool = False,
+    relax: bool = False,
 ) -> Dispatch:
     """Solve the dispatch of all devices.
 
@@ -113,9 +118,12 @@ def solve_dispatch(
         forecast: Of the coming steps.
         soc: State of charge now, per device that stores energy.
         margin_pu: How far inside the band voltages must stay: one number, or (T,) per area.
+        limits: Limits per node instead of the band.
         use_network: False leaves out losses and voltages: the economic dispatch.
-        free_regulators: Let regulators take any ratio, which no control does: a relaxation,
-            whose value is a bound on that of every plan for the balanced equivalent.
+        free_regulators: Let regulators take any ratio, which no control does: a relaxation.
+        relax: Take away what only serves to keep the relaxation exact (upper limits on voltages
+            without losses, the small cost of current), so that the value is a bound on that of
+            every plan for the balanced equivalent.
 
     Raises:
         DispatchError: No solution was found.
@@ -123,8 +131,11 @@ def solve_dispatch(
     devices = _device_part(config, forecast, soc)
     flow = BranchFlow(network, forecast, devices.p, devices.q)
     if use_network:
-        flow.add_network(free_regulators)
-        flow.add_band(config, margin_pu)
+        flow.add_network(free_regulators, relax)
+        if limits is None:
+            flow.add_band(config, margin_pu)
+        else:
+            flow.add_node_limits(config, limits)
     price, h = forecast.price, forecast.hours
     stored = sum(
         _capacity(config.device(name).device_state_config) * (devices.soc[k][-1] - soc[name])
@@ -135,7 +146,7 @@ def solve_dispatch(
     cost = devices.cost + energy
     penalty = config.penalty * h * flow.violation
     problem = cp.Problem(
-        cp.Minimize(cost + penalty + LOSS_COST_USD_PER_MWH * h * flow.losses),
+        cp.Minimize(cost + penalty + (0.0 if relax else LOSS_COST_USD_PER_MWH * h * flow.losses)),
         [*devices.constraints, *flow.constraints],
     )
     _solve(problem, f"no dispatch from {forecast.start_s:g} s on")
@@ -149,6 +160,7 @@ def solve_dispatch(
         q_mvar=np.asarray(devices.q.value),
         soc=levels,
         v_pu=flow.voltages(),
+        v_upper_pu=flow.voltages_without_losses(),
         head_mw=np.asarray(flow.head.value),
         cost_usd=float(cost.value),
         penalty_usd=float(_value(penalty)),

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from heron.powergrid.optimization.forecast import Forecast
 from heron.powergrid.optimization.network import RadialNetwork
+from heron.powergrid.optimization.node_limits import NodeLimits
 from heron.powergrid.setups import SetupConfig
 
 FloatArray = npt.NDArray[np.float64]
@@ -53,8 +54,11 @@ class BranchFlow:
         total = (self._load + self._slope)[:, :, 0].sum(axis=1)
         self.head: Any = total - cp.sum(p_mw, axis=1)
 
-    def add_network(self, free_regulators: bool) -> None:
-        """Add branch flows, losses, voltages and what the regulators hold."""
+    def add_network(self, free_regulators: bool, relax: bool = False) -> None:
+        """Add branch flows, losses, voltages and what the regulators hold.
+
+        With ``relax`` upper limits apply to the voltages themselves, which losses may lower.
+        """
         network = self._network
         n_steps, n_buses = self._load.shape[:2]
         n = network.n_branches
@@ -82,7 +86,7 @@ class BranchFlow:
                 k = held.branch
                 aim = held.v2 + held.p * flow_p[:, k] + held.q * flow_q[:, k]
                 self.constraints.append(cp.abs(v[:, k + 1] - aim) <= held.half_band)
-        self._upper = v if free_regulators else self._without_losses(v, inject_p, inject_q)
+        self._upper = v if free_regulators or relax else self._without_losses(v, inject_p, inject_q)
         self.losses = cp.sum(current @ r)
         self.head = sent_p[:, 0] - inject_p[:, 0]
         self._v, self._current = v, current
@@ -160,11 +164,35 @@ class BranchFlow:
             cp.multiply(weight / high, over)
         )
 
+    def add_node_limits(self, config: SetupConfig, limits: NodeLimits) -> None:
+        """Let nodes leave their own limits at the penalty that the accounts put on it."""
+        low, high = config.v_limits_pu
+        cost: Any = 0.0
+        for v, sign, band, bound in (
+            (self._v, 1.0, low, limits.low_pu),
+            (self._upper, -1.0, high, limits.high_pu),
+        ):
+            step, node = np.nonzero(np.isfinite(bound))
+            if not step.size:
+                continue
+            beyond = cp.Variable(len(step), nonneg=True)
+            squared = bound[step, node] ** 2
+            self.constraints.append(sign * v[step, limits.bus[node]] + beyond >= sign * squared)
+            cost += cp.sum(beyond) / (2.0 * band)
+        self.violation = cost
+
     def voltages(self) -> FloatArray:
         """Return (T, n_buses) voltages in pu; NaN without the network."""
-        if self._v is None:
-            return np.full((1, len(self._network.buses)), np.nan)
-        return np.asarray(np.sqrt(np.maximum(self._v.value, 0.0)))
+        return self._pu(self._v)
+
+    def voltages_without_losses(self) -> FloatArray:
+        """Return (T, n_buses) the voltages to which upper limits apply."""
+        return self._pu(self._upper)
+
+    def _pu(self, squared: Any) -> FloatArray:
+        if squared is None:
+            return np.full((len(self._load), len(self._network.buses)), np.nan)
+        return np.asarray(np.sqrt(np.maximum(squared.value, 0.0)))
 
     def cone_gap_mw(self) -> float:
         """Return the largest loss that the flows do not explain, MW."""

@@ -16,8 +16,6 @@ import numpy.typing as npt
 
 from heron.errors import ConfigError, ConfigProblem
 from heron.powergrid.networks import (
-    MAX_TAP,
-    TAP_STEP,
     Grid,
     Line,
     Load,
@@ -179,9 +177,10 @@ def _edges(grid: Grid) -> Iterator[_Edge]:
     for regulator in grid.regulators:
         banks[regulator.from_bus, regulator.to_bus].append(regulator)
     for (a, b), members in banks.items():
-        tap = float(np.mean([m.tap for m in members])) * TAP_STEP
+        step, most = members[0].step_pu, members[0].max_tap
+        tap = float(np.mean([m.tap for m in members])) * step
         moves = any(m.control is not None for m in members)
-        ends = (1.0 - MAX_TAP * TAP_STEP, 1.0 + MAX_TAP * TAP_STEP) if moves else (1 + tap, 1 + tap)
+        ends = (1.0 - most * step, 1.0 + most * step) if moves else (1 + tap, 1 + tap)
         z = _percent_z(members[0], sum(m.kva for m in members))
         yield _Edge(a, b, z, ends, members[0].control)
 

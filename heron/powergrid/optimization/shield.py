@@ -7,6 +7,7 @@ the envelope, which stays the last word.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -21,6 +22,8 @@ from heron.powergrid.networks import Grid
 from heron.powergrid.optimization.network import RadialNetwork
 from heron.powergrid.optimization.qp import QuadraticProgramme
 from heron.powergrid.setups import SetupConfig
+
+logger = logging.getLogger(__name__)
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -84,7 +87,7 @@ class VoltageShield:
         self._low = np.array([x.p_min_mw for x in limits] + [x.q_min_mvar for x in limits])
         self._high = np.array([x.p_max_mw for x in limits] + [x.q_max_mvar for x in limits])
         self._is_source = np.array(is_source or [False] * n)
-        self._circle, self._radius = _circles(limits)
+        self._circle, self._radius = circles(limits)
         slack = -np.ones((n, 1))
         rows = [
             np.hstack([np.eye(2 * n), np.zeros((2 * n, 1))]),
@@ -166,7 +169,7 @@ class VoltageShield:
         return bool(inside and (self._circle @ asked <= self._radius + TOLERANCE).all())
 
 
-def _circles(limits: Sequence[DeviceLimits]) -> tuple[FloatArray, FloatArray]:
+def circles(limits: Sequence[DeviceLimits]) -> tuple[FloatArray, FloatArray]:
     """Return rows and radii of polygons inside each device's circle of apparent power."""
     n = len(limits)
     rows, radii = [], []
@@ -191,6 +194,10 @@ class ShieldedPolicy:
         shield: Of the coordinator's devices, in the codec's order.
         spread_pu: How far a phase may lie from the mean of the phases, which is all that the
             observation holds.
+
+    Attributes:
+        note: Where the last action was moved, in words; empty if it was not.
+        interventions: How many actions were moved so far.
     """
 
     def __init__(
@@ -212,6 +219,8 @@ class ShieldedPolicy:
             if spec.feature == "ElectricalBasePh"
         }
         self._scale = np.array([spec.scale for spec in codec.fields])
+        self.note = ""
+        self.interventions = 0
 
     @property
     def codec(self) -> PolicyCodec:
@@ -235,12 +244,25 @@ class ShieldedPolicy:
         p = np.array([wanted.get((d, "p_mw"), 0.0) for d in self._devices])
         q = np.array([wanted.get((d, "q_mvar"), 0.0) for d in self._devices])
         new_p, new_q = self._shield.project(p, q, now)
+        moved: list[str] = []
         for i, spec in enumerate(self._codec.setpoints):
             k = self._devices.index(spec.agent)
             new, old = (new_p[k], p[k]) if spec.quantity == "p_mw" else (new_q[k], q[k])
             if abs(new - old) > TOLERANCE:
                 action[i] = spec.encode(float(new))
+                moved.append(f"{spec.path} {old:.3f} -> {new:.3f}")
+        self._say(moved)
         return action.astype(np.float32)
+
+    def _say(self, moved: list[str]) -> None:
+        """Note an intervention; log where a row of them begins and ends."""
+        agent, before = self._codec.agent_id, self.note
+        self.note = f"shield: {'; '.join(moved)}" if moved else ""
+        self.interventions += bool(moved)
+        if moved and not before:
+            logger.info("shield_moves agent=%s %s", agent, self.note)
+        elif before and not moved:
+            logger.info("shield_rests agent=%s interventions=%d", agent, self.interventions)
 
     def _present(self, x: FloatArray) -> Present:
         """Read what is measured at the devices; phases may differ from their mean."""

@@ -26,6 +26,7 @@ from heron.powergrid.registers.table import (
     Write,
     coalesce,
 )
+from heron.powergrid.registers.tap import TapTable
 
 __all__ = [
     "DEFAULT_PORT",
@@ -49,6 +50,7 @@ __all__ = [
     "RegisterResolution",
     "RegisterType",
     "SitePlan",
+    "TapTable",
     "Unit",
     "Words",
     "Write",

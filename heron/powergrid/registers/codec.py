@@ -96,6 +96,20 @@ def width(kind: RegisterType) -> int:
     return 0 if kind is RegisterType.STRING else _STRUCTS[kind].size // 2
 
 
+def layout(kind: RegisterType) -> struct.Struct:
+    """Return how the bytes of a number stand in the usual order.
+
+    Raises:
+        KeyError: A string is no number.
+    """
+    return _STRUCTS[kind]
+
+
+def absent_value(kind: RegisterType) -> Number | None:
+    """Return the integer that `decode` takes for "not implemented"; None where there is none."""
+    return _FORMATS[kind][1] if _is_absent(kind) else None
+
+
 def not_implemented(kind: RegisterType) -> Number | None:
     """Return the raw value that SunSpec gives to a point that is not implemented."""
     return math.nan if kind in FLOAT_TYPES else _FORMATS[kind][1]

@@ -149,8 +149,8 @@ class MapConfig(_Frozen):
         most_registers: Largest read that the device answers.
         one_point_a_request: Never read two points at once.
         points: The points by name. ``p_mw``, ``q_mvar``, ``v_pu``, ``v_min_pu``, ``v_max_pu``,
-            ``soc`` and ``connected`` make up a reading; ``p_set_mw`` and ``q_set_mvar`` command
-            the device; any other name is told along.
+            ``soc``, ``connected`` and ``tap`` make up a reading; ``p_set_mw``, ``q_set_mvar``
+            and ``tap_set`` command the device; any other name is told along.
     """
 
     name: str = Field(min_length=1)

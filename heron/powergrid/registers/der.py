@@ -293,12 +293,16 @@ class DerTable:
         """
         number = self.registers.number
         ceilings = []
-        for enable, point in _CEILINGS:
-            if point in self.registers and number(words, enable) == 1:
+        for enable, point in self._ceilings:
+            if number(words, enable) == 1:
                 percent = number(words, point)
                 if percent is not None:
                     ceilings.append(percent / 100.0 * self.ratings.w_max_mw)
         return min(ceilings, default=None)
+
+    @cached_property
+    def _ceilings(self) -> tuple[tuple[str, str], ...]:
+        return tuple(pair for pair in _CEILINGS if pair[1] in self.registers)
 
     def reactive_set(self, words: Words) -> float | None:
         """Return the reactive power that ``VarSet`` commands, Mvar; None while it is off."""
@@ -346,26 +350,24 @@ class DerTable:
         Raises:
             KeyError: No such field.
         """
-        step = {name: register.resolution for name, register in self.registers.items()}
         v_ln = self._nominal_ln_v
-        volts = step["701.LNV"] / v_ln
+        p_set = ("704.WSet", 1e6)
         if self.ratings.curtail_only:
-            p_set = step["704.WMaxLimPct"] / 100.0 * self.ratings.w_max_mw
-        else:
-            p_set = step["704.WSet"] / 1e6
-        table = {
-            "p_mw": step["701.W"] / 1e6,
-            "q_mvar": step["701.Var"] / 1e6,
-            "v_pu": volts,
-            "v_min_pu": volts,
-            "v_max_pu": volts,
-            "connected": 1.0,
+            p_set = ("704.WMaxLimPct", 100.0 / self.ratings.w_max_mw)
+        points = {
+            "p_mw": ("701.W", 1e6),
+            "q_mvar": ("701.Var", 1e6),
+            "v_pu": ("701.LNV", v_ln),
+            "v_min_pu": ("701.LNV", v_ln),
+            "v_max_pu": ("701.LNV", v_ln),
+            "connected": ("701.ConnSt", 1.0),
             "p_set": p_set,
-            "q_set": step["704.VarSet"] / 1e6,
+            "q_set": ("704.VarSet", 1e6),
         }
         if self.stores:
-            table["soc"] = step["713.SoC"] / 100.0
-        return table[point]
+            points["soc"] = ("713.SoC", 100.0)
+        name, divisor = points[point]
+        return self.registers[name].resolution / divisor
 
 
 def _phase_voltages(reading: DeviceReading, phases: int) -> tuple[float, ...]:

@@ -1,10 +1,12 @@
 """A device that is described by a custom map: the same codec as a SunSpec one.
 
-A few names mean something (see `MapConfig`): the fields of a reading, ``p_set_mw`` and
-``q_set_mvar``, and what goes with a command where the device has it: ``enable`` is written 1,
+A few names mean something (see `MapConfig`): the fields of a reading, ``p_set_mw``,
+``q_set_mvar`` and ``tap_set``, and what goes with a command where the device has it: ``enable`` is
+written 1 (0 to leave a tap changer to its own control),
 ``reversion_s`` the time-out (``q_reversion_s`` where reactive power has its own),
-``p_reversion_mw`` and ``q_reversion_mvar`` where to go back to, ``heartbeat`` a counter. A point
-with a ``constant`` is written with each command. All others are told along with the telemetry.
+``p_reversion_mw``, ``q_reversion_mvar`` and ``tap_reversion`` where to go back to, ``heartbeat`` a
+counter. A point with a ``constant`` is written with each command. All others are told along with
+the telemetry.
 """
 
 from __future__ import annotations
@@ -21,8 +23,8 @@ from heron.powergrid.registers.codec import Raw, RegisterType
 from heron.powergrid.registers.custom import MapConfig
 from heron.powergrid.registers.table import Block, Register, RegisterMap, Words, Write, coalesce
 
-READING_POINTS = ("p_mw", "q_mvar", "v_pu", "v_min_pu", "v_max_pu", "soc", "connected")
-SETPOINT_POINTS = ("p_set_mw", "q_set_mvar")
+READING_POINTS = ("p_mw", "q_mvar", "v_pu", "v_min_pu", "v_max_pu", "soc", "connected", "tap")
+SETPOINT_POINTS = ("p_set_mw", "q_set_mvar", "tap_set")
 COMMAND_POINTS = (
     *SETPOINT_POINTS,
     "enable",
@@ -30,6 +32,7 @@ COMMAND_POINTS = (
     "q_reversion_s",
     "p_reversion_mw",
     "q_reversion_mvar",
+    "tap_reversion",
     "heartbeat",
 )
 
@@ -110,8 +113,9 @@ class MapTable:
 
     def _check(self) -> None:
         problems = []
-        if "p_mw" not in self.registers:
-            problems.append(ConfigProblem("points.p_mw", None, "a device needs this point"))
+        if "p_mw" not in self.registers and "tap" not in self.registers:
+            expected = "a device needs this point, a tap changer the point tap"
+            problems.append(ConfigProblem("points.p_mw", None, expected))
         for name in COMMAND_POINTS:
             register = self.registers.get(name)
             if register is not None and not register.writable:
@@ -180,6 +184,9 @@ class MapTable:
     def decode_reading(self, words: Words) -> dict[str, float | None]:
         """Return every number that was read, by name; None where the device gives no value."""
         points: dict[str, float | None] = {}
+        if "p_mw" not in self.registers:
+            # No power comes from a tap changer: that is known without a register.
+            points |= {"p_mw": 0.0, "q_mvar": 0.0}
         for name, register in self.registers.items():
             if name in self._commands or register.type is RegisterType.STRING:
                 continue
@@ -213,20 +220,30 @@ class MapTable:
         """Return the writes that command a set-point; neighbours go in one request.
 
         Raises:
-            ValueError: A value is not finite or does not fit its register.
+            ValueError: A value is not finite or does not fit its register, or a tap is to be left
+                to a device that cannot be told so.
         """
+        tapped = "tap_set" in self.registers
+        if tapped and setpoint.tap is None and "enable" not in self.registers:
+            raise ValueError("the map has no enable: the tap cannot be left to the device")
         timeout = 0 if reversion_s is None else max(1, math.ceil(reversion_s))
         values: dict[str, Raw] = {
             **self._constants,
             "p_set_mw": setpoint.p_mw,
             "q_set_mvar": setpoint.q_mvar,
-            "enable": 1,
+            "tap_set": setpoint.tap,
+            "enable": int(setpoint.tap is not None or not tapped),
             "reversion_s": timeout,
             "q_reversion_s": timeout,
             "p_reversion_mw": self.safe.p_mw,
             "q_reversion_mvar": self.safe.q_mvar,
+            "tap_reversion": self.safe.tap,
         }
-        return self._merged({n: v for n, v in values.items() if n in self.registers})
+        # Nothing is written where there is nothing to say: it keeps its tap.
+        left = {n for n in ("tap_set", "tap_reversion") if values[n] is None}
+        return self._merged(
+            {n: v for n, v in values.items() if n in self.registers and n not in left}
+        )
 
     def _merged(self, values: dict[str, Raw]) -> tuple[Write, ...]:
         registers = sorted((self.registers[n] for n in values), key=lambda r: (r.space, r.address))
@@ -246,6 +263,8 @@ class MapTable:
     def decode_setpoint(self, words: Words) -> Setpoint | None:
         """Return the set-point that the device holds, or None where none is in force."""
         number = self.registers.number
+        if "tap_set" in self.registers:
+            return self._held_tap(words)
         if "enable" in self.registers and number(words, "enable") == 0:
             return None
         p_mw = number(words, "p_set_mw") if "p_set_mw" in self.registers else None
@@ -254,18 +273,25 @@ class MapTable:
         q_mvar = number(words, "q_set_mvar") if "q_set_mvar" in self.registers else None
         return Setpoint(p_mw, q_mvar or 0.0)
 
+    def _held_tap(self, words: Words) -> Setpoint | None:
+        number = self.registers.number
+        if "enable" in self.registers and number(words, "enable") == 0:
+            return Setpoint(0.0)
+        tap = number(words, "tap_set")
+        return None if tap is None else Setpoint(0.0, 0.0, round(tap))
+
     def quantise(self, setpoint: Setpoint) -> Setpoint:
         """Return the set-point as the registers hold it.
 
         Raises:
-            ValueError: The map has no ``p_set_mw``, or a value does not fit.
+            ValueError: The map has no set-point, or a value does not fit.
         """
         words = Words()
         for write in self.encode_setpoint(setpoint):
             words.add(write.address, write.data, write.space)
         held = self.decode_setpoint(words)
         if held is None:
-            raise ValueError(f"{self.device_id}: the map has no p_set_mw")
+            raise ValueError(f"{self.device_id}: the map has no p_set_mw and no tap_set")
         return held
 
     def heartbeat_writes(self, beat: int) -> tuple[Write, ...]:

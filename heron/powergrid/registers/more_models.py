@@ -2,8 +2,10 @@
 
 The installed base speaks 103 or 113 with 120-124 and 160; newer devices have the curves 705, 706,
 711 and 712; batteries have 802. All show the same measurements as 701 and 713, in their own units
-and scales. Only the ceiling of 123 can be commanded. The curves are the defaults of IEEE 1547-2018
-category B, disabled and read-only.
+and scales. The controls of 123 and the curves of 705, 706 and 712 can be commanded. Each curve
+model has three curves: the first is in force and read-only, the others are there to be written and
+then adopted. All begin as the defaults of IEEE 1547-2018 category B, disabled. The droop of 711 is
+read-only: the emulated grid's frequency does not change.
 
 Source: the SunSpec model definitions; IEEE Std 1547-2018, tables 8 and 10 and clause 6.5.2.7.
 """
@@ -11,12 +13,13 @@ Source: the SunSpec model definitions; IEEE Std 1547-2018, tables 8 and 10 and c
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from heron.errors import ConfigError, ConfigProblem
 from heron.powergrid.ieee1547 import VOLT_VAR_B, VOLT_WATT_B
 from heron.powergrid.quantities import DeviceReading
 from heron.powergrid.registers.codec import Raw
+from heron.powergrid.registers.functions import CURVE_POINTS, CURVES, IN_FORCE
 from heron.powergrid.registers.ratings import Ratings
 from heron.powergrid.registers.scales import INT16, NOMINAL_HZ, NOMINAL_LL_V, UINT16, exponent_for
 from heron.powergrid.registers.sunspec import ModelChoice
@@ -52,10 +55,8 @@ def choices(ratings: Ratings, model_ids: tuple[int, ...]) -> tuple[ModelChoice, 
 
 _REPEATS: Mapping[int, Mapping[str, int]] = {
     160: {"module": 1},
-    705: {"Crv": 1, "Pt": 4},
-    706: {"Crv": 1, "Pt": 2},
     711: {"Ctl": 1},
-    712: {"Crv": 1, "Pt": 4},
+    **{m: {"Crv": CURVES, "Pt": points} for m, points in CURVE_POINTS.items()},
 }
 
 
@@ -124,6 +125,7 @@ def _rating_values(ratings: Ratings) -> dict[str, Raw]:
         "123.OutPFSet": 1.0,
         "123.OutPFSet_Ena": 0,
         "123.VArPct_Ena": 0,
+        "123.VArPct_Mod": 0,
         "703.ES": 1,
         "703.ESVHi": 105.0,
         "703.ESVLo": 91.7,
@@ -158,35 +160,53 @@ def _rating_values(ratings: Ratings) -> dict[str, Raw]:
     return values
 
 
-def _curve_head(model_id: int, active_points: int, group: str) -> dict[str, Raw]:
-    values: dict[str, Raw] = {
+def _curve_head(model_id: int, group: str) -> dict[str, Raw]:
+    return {
         f"{model_id}.Ena": 0,
         f"{model_id}.Adpt{group}Req": 0,
         f"{model_id}.Adpt{group}Rslt": 1,
-        f"{model_id}.{group}[1].ReadOnly": 1,
+        f"{model_id}.RvrtTms": 0,
+        f"{model_id}.RvrtRem": 0,
     }
-    if active_points:
-        values[f"{model_id}.{group}[1].ActPt"] = active_points
+
+
+def _curves(model_id: int, one: Mapping[str, Raw]) -> dict[str, Raw]:
+    """Return the values of a model whose curves all begin alike."""
+    values = _curve_head(model_id, "Crv")
+    for n in range(1, CURVES + 1):
+        head = f"{model_id}.Crv[{n}]."
+        values |= {f"{head}{name}": value for name, value in one.items()}
+        values[f"{head}ActPt"] = CURVE_POINTS[model_id]
+        values[f"{head}ReadOnly"] = int(n == IN_FORCE)
+    return values
+
+
+def _pairs(x: str, xs: Iterable[float], y: str, ys: Iterable[float]) -> dict[str, Raw]:
+    """Return the points of a curve in per cent."""
+    values: dict[str, Raw] = {}
+    for i, (a, b) in enumerate(zip(xs, ys, strict=True), 1):
+        values |= {f"Pt[{i}].{x}": 100.0 * a, f"Pt[{i}].{y}": 100.0 * b}
     return values
 
 
 _CURVES: Mapping[int, dict[str, Raw]] = {
-    705: _curve_head(705, 4, "Crv")
-    | {"705.Crv[1].DeptRef": 3, "705.Crv[1].Pri": 1, "705.Crv[1].VRef": 100.0}
-    | {"705.Crv[1].VRefAutoEna": 0, "705.Crv[1].RspTms": VOLT_VAR_B.response_s}
-    | {f"705.Crv[1].Pt[{i}].V": 100.0 * v for i, v in enumerate(VOLT_VAR_B.v_pu, 1)}
-    | {f"705.Crv[1].Pt[{i}].Var": 100.0 * q for i, q in enumerate(VOLT_VAR_B.q_share, 1)},
-    706: _curve_head(706, 2, "Crv")
-    | {"706.Crv[1].DeptRef": 0, "706.Crv[1].RspTms": VOLT_WATT_B.response_s}
-    | {f"706.Crv[1].Pt[{i}].V": 100.0 * v for i, v in enumerate(VOLT_WATT_B.v_pu, 1)}
-    | {"706.Crv[1].Pt[1].W": 100.0, "706.Crv[1].Pt[2].W": 100.0 * VOLT_WATT_B.p2_share},
-    711: _curve_head(711, 0, "Ctl")
-    | {"711.Ctl[1].DbOf": 0.036, "711.Ctl[1].DbUf": 0.036, "711.Ctl[1].KOf": 0.05}
-    | {"711.Ctl[1].KUf": 0.05, "711.Ctl[1].RspTms": 5},
-    712: _curve_head(712, 4, "Crv")
-    | {"712.Crv[1].DeptRef": 3, "712.Crv[1].Pri": 1}
-    | {f"712.Crv[1].Pt[{i}].W": w for i, w in enumerate((0.0, 20.0, 50.0, 100.0), 1)}
-    | {f"712.Crv[1].Pt[{i}].Var": q for i, q in enumerate((0.0, 0.0, 0.0, -44.0), 1)},
+    705: _curves(
+        705,
+        {"DeptRef": 3, "Pri": 1, "VRef": 100.0, "VRefAutoEna": 0, "RspTms": VOLT_VAR_B.response_s}
+        | _pairs("V", VOLT_VAR_B.v_pu, "Var", VOLT_VAR_B.q_share),
+    ),
+    706: _curves(
+        706,
+        {"DeptRef": 0, "RspTms": VOLT_WATT_B.response_s}
+        | _pairs("V", VOLT_WATT_B.v_pu, "W", (1.0, VOLT_WATT_B.p2_share)),
+    ),
+    711: _curve_head(711, "Ctl")
+    | {"711.Ctl[1].ReadOnly": 1, "711.Ctl[1].DbOf": 0.036, "711.Ctl[1].DbUf": 0.036}
+    | {"711.Ctl[1].KOf": 0.05, "711.Ctl[1].KUf": 0.05, "711.Ctl[1].RspTms": 5},
+    712: _curves(
+        712,
+        {"DeptRef": 3, "Pri": 1} | _pairs("W", (0.0, 0.2, 0.5, 1.0), "Var", (0.0, 0.0, 0.0, -0.44)),
+    ),
 }
 
 

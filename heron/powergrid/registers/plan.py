@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from itertools import count
 
 from heron.errors import ConfigError, ConfigProblem
-from heron.powergrid.quantities import Setpoint
+from heron.powergrid.device_configs import TransformerConfig
 from heron.powergrid.registers.clock import ClockTable
 from heron.powergrid.registers.der import DerTable
 from heron.powergrid.registers.meter import MeterTable
 from heron.powergrid.registers.ratings import Ratings
+from heron.powergrid.registers.tap import TapTable
 from heron.powergrid.setups.models import SetupConfig
 
 DEFAULT_PORT = 5020
@@ -46,7 +47,7 @@ class DeviceUnit:
     microgrid: str
     unit_id: int
     port_offset: int
-    table: DerTable
+    table: DerTable | TapTable
     reversion_s: float
 
 
@@ -113,7 +114,7 @@ def site_plan(config: SetupConfig, models: tuple[int, ...] = ()) -> SitePlan:
 
     Args:
         config: The setup.
-        models: SunSpec models that every device has behind the usual ones.
+        models: SunSpec models that every device but tap changers has behind the usual ones.
 
     Raises:
         ConfigError: A device is called as a meter, or a model cannot be served.
@@ -127,8 +128,12 @@ def site_plan(config: SetupConfig, models: tuple[int, ...] = ()) -> SitePlan:
         for entry in microgrid.devices:
             device = entry.device_state_config
             offset, unit_id = next(places)
-            safe = Setpoint(device.safe_p_mw, device.safe_q_mvar)
-            table = DerTable(entry.name, Ratings.of(device), safe, models)
+            table: DerTable | TapTable
+            if isinstance(device, TransformerConfig):
+                table = TapTable(entry.name, device)
+            else:
+                ratings = Ratings.of(device)
+                table = DerTable(entry.name, ratings, device.safe_setpoint, models)
             reversion_s = device.reversion_s or REVERSION_INTERVALS * config.step_s
             devices[entry.name] = DeviceUnit(
                 entry.name, microgrid.name, unit_id, offset, table, reversion_s

@@ -62,7 +62,11 @@ def _through(table: _ReadingTable[R], reading: R) -> R:
         for name, value in table.reading_values(reading).items()
     )
     points = table.decode_reading(words)
-    changes: dict[str, Any] = {
-        name: bool(value) if name == "connected" else value for name, value in points.items()
-    }
+    changes: dict[str, Any] = {name: _typed(name, value) for name, value in points.items()}
     return replace(reading, **changes)
+
+
+def _typed(name: str, value: float | None) -> float | bool | None:
+    if value is None:
+        return None
+    return bool(value) if name == "connected" else int(value) if name == "tap" else value

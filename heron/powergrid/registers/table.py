@@ -16,6 +16,7 @@ from types import MappingProxyType
 
 from heron.powergrid.registers import codec
 from heron.powergrid.registers.codec import Number, Order, Raw, RegisterType
+from heron.powergrid.registers.compiled import Encoder, NumberReader, encoder, number_reader
 
 MAX_READ_REGISTERS = 125
 MAX_WRITE_REGISTERS = 123
@@ -208,6 +209,8 @@ class RegisterMap(Mapping[str, Register]):
             names = [r.name for r in ordered]
             twice = sorted({n for n in names if names.count(n) > 1})
             raise ValueError(f"points named twice: {twice}")
+        self._readers: dict[str, tuple[Register, NumberReader]] = {}
+        self._encoders: dict[str, Encoder] = {}
 
     def __getitem__(self, name: str) -> Register:
         return self._by_name[name]
@@ -237,8 +240,24 @@ class RegisterMap(Mapping[str, Register]):
 
     def number(self, words: Words, name: str) -> float | None:
         """Return one point's value as a float; None when there is none, or it is text."""
-        value = self.read(words, name)
-        return float(value) if isinstance(value, (int, float)) else None
+        ready = self._readers.get(name)
+        if ready is None:
+            register = self[name]
+            ready = self._readers[name] = register, number_reader(register)
+        register, read = ready
+        data = words.bytes_at(register.address, register.count, register.space)
+        return None if data is None else read(data)
+
+    def encode(self, name: str, value: Raw) -> bytes:
+        """Return the bytes that hold one point's value.
+
+        Raises:
+            ValueError: It does not fit.
+        """
+        ready = self._encoders.get(name)
+        if ready is None:
+            ready = self._encoders[name] = encoder(self[name])
+        return ready(value)
 
     def run(self, values: Mapping[str, Raw]) -> Write:
         """Return one write for neighbouring points.
@@ -250,7 +269,7 @@ class RegisterMap(Mapping[str, Register]):
         for before, after in pairwise(registers):
             if before.end != after.address or before.space is not after.space:
                 raise ValueError(f"{before.name} and {after.name} are not neighbours")
-        data = b"".join(register.encode(values[register.name]) for register in registers)
+        data = b"".join([self.encode(r.name, values[r.name]) for r in registers])
         return Write(registers[0].address, data, registers[0].space)
 
     def with_scale_factors(self, words: Words) -> RegisterMap:

@@ -17,6 +17,7 @@ from heron.powergrid.setups.models import (
     SetupConfig,
     add_device_type,
 )
+from heron.powergrid.setups.outlook import price_outlook
 from heron.powergrid.setups.profiles import Profiles
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "load_dataset",
     "load_profile_names",
     "load_setup",
+    "price_outlook",
     "profiles_from",
     "read_setup",
 ]

@@ -7,7 +7,7 @@ builds the grid from it, `simulator.Plant` the plant, `heron.powergrid.agents` t
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -21,6 +21,7 @@ from pydantic import (
 )
 
 from heron.errors import ConfigError, ConfigProblem
+from heron.powergrid.connection import ConnectionLimits
 from heron.powergrid.device_configs import DEVICE_CONFIGS, DeviceConfig
 from heron.powergrid.networks.controls import CapacitorControl, RegulatorControl
 
@@ -30,12 +31,13 @@ class _Frozen(BaseModel):
 
 
 class HeadTransformer(_Frozen):
-    """The transformer by which a microgrid joins the feeder; wye-grounded on both sides."""
+    """The transformer by which a microgrid joins the feeder; grounded wye on its own side."""
 
     s_kva: float = Field(gt=0)
     x_pct: float = Field(5.75, gt=0, lt=30)
     r_pct: float = Field(1.1, ge=0, lt=30)
     tap: float = Field(1.0, gt=0.8, lt=1.2)
+    connection: Literal["wye-wye", "delta-wye"] = "wye-wye"
 
 
 class DeviceEntry(_Frozen):
@@ -125,7 +127,12 @@ class DsoConfig(_Frozen):
 
 
 class MicrogridConfig(_Frozen):
-    """One microgrid and its devices."""
+    """One microgrid and its devices.
+
+    Attributes:
+        p_export_max_mw: Most that the DSO lets it export; None: no limit.
+        p_import_max_mw: Most that the DSO lets it import, positive; None: no limit.
+    """
 
     name: Annotated[str, Field(min_length=1, pattern=r"^[A-Za-z][A-Za-z0-9_\-]*$")]
     connection_bus: str
@@ -135,7 +142,14 @@ class MicrogridConfig(_Frozen):
     capacitors: bool = False
     transformer: HeadTransformer | None = None
     load_profiles: tuple[str, ...] = ()
+    p_export_max_mw: float | None = Field(None, ge=0)
+    p_import_max_mw: float | None = Field(None, ge=0)
     devices: tuple[DeviceEntry, ...] = Field(min_length=1)
+
+    @property
+    def limits(self) -> ConnectionLimits:
+        """What the DSO lets its connection carry, unless it says otherwise."""
+        return ConnectionLimits(self.p_export_max_mw, self.p_import_max_mw)
 
 
 class SetupConfig(_Frozen):
@@ -150,9 +164,13 @@ class SetupConfig(_Frozen):
         max_episode_steps: Steps in an episode.
         step_s: Length of a control step in plant seconds.
         engine: Power-flow engine: ``threephase`` or ``pandapower``.
+        line_ratings: Whether lines count in the loading, and so in the safety, as transformers do.
         v_limits_pu: Voltage band; outside it a node violates.
         price_profile: Column of the price, $/MWh.
-        forecast: Whether agents see the day-ahead prices.
+        forecast: What agents know of the prices to come: true: those of the day, as they are
+            settled the day before; ``typical``: what the past lets expect, see
+            `heron.powergrid.setups.outlook`; false: nothing.
+        observe_timing: Whether agents see how old their measurements are, and their last action.
         seed: Seed of everything that the setup draws.
     """
 
@@ -164,9 +182,11 @@ class SetupConfig(_Frozen):
     max_episode_steps: int = Field(96, ge=1)
     step_s: float = Field(900.0, gt=0, le=3600)
     engine: str = "threephase"
+    line_ratings: bool = False
     v_limits_pu: tuple[float, float] = (0.95, 1.05)
     price_profile: str = "price"
-    forecast: bool = True
+    forecast: bool | Literal["typical"] = True
+    observe_timing: bool = False
     seed: int = Field(0, ge=0)
     dso_config: DsoConfig = DsoConfig()
     microgrid_configs: tuple[MicrogridConfig, ...] = Field(min_length=1)

@@ -3,115 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any
 
 import numpy as np
 import pytest
 
 from controller.minds import build_minds
-from controller.runtime import ControllerRuntime, birth
+from controller.runtime import ControllerRuntime
 from heron.errors import PolicyError
 from heron.messaging.bus import InMemoryBus, MemoryHub
-from heron.messaging.topics import ALARM, CLOCK, COMMAND, STATUS, TELEMETRY
-from heron.messaging.wire import Command, PlantClock, Point, Status, Telemetry
-from heron.powergrid.agents import build_agents
-from heron.powergrid.quantities import DeviceReading, Measurements, MeterReading, Setpoint
-from heron.powergrid.setups import Setup, read_setup
-from simulator import Plant
+from heron.messaging.topics import ALARM, CLOCK, COMMAND, STATUS
+from heron.messaging.wire import Status
+from heron.powergrid.setups import Setup
 
 STEP_S = 900.0
 DAY = 40
-
-
-@pytest.fixture(scope="module")
-def setup() -> Setup:
-    return read_setup("ieee34_ieee13")
-
-
-def telemetry(
-    agent: str, reading: DeviceReading | MeterReading, step: int, time_s: float, sequence: int
-) -> Telemetry:
-    names = ("p_mw", "q_mvar", "v_pu", "v_min_pu", "v_max_pu", "soc")
-    values = {n: getattr(reading, n, None) for n in names}
-    values["connected"] = float(getattr(reading, "connected", True))
-    points = {n: Point(value=v) for n, v in values.items() if v is not None}
-    return Telemetry(agent=agent, sequence=sequence, step=step, time_s=time_s, points=points)
-
-
-@dataclass
-class Field:
-    """Plant and edge in one: publishes clock and telemetry, takes commands, admits, steps."""
-
-    setup: Setup
-    bus: InMemoryBus
-    pace: str = "lockstep"
-    sequence: int = 0
-
-    def __post_init__(self) -> None:
-        self.plant = Plant(self.setup)
-        self.plant.reset(seed=0, start_s=DAY * 86_400.0)
-        self.dso = build_agents(self.setup)
-
-    @property
-    def now(self) -> Measurements:
-        return self.plant.measurements
-
-    def clock(self, *, finished: bool = False, epoch: int = 1) -> PlantClock:
-        return PlantClock(
-            epoch=epoch,
-            step=self.now.step,
-            time_s=self.now.time_s,
-            step_s=STEP_S,
-            pace=self.pace,
-            finished=finished,
-        )
-
-    async def report(self, *but: str) -> None:
-        self.sequence += 1
-        now = self.now
-        step = now.step if self.pace == "lockstep" else -1
-        readings: Mapping[str, DeviceReading | MeterReading] = {**now.devices, **now.meters}
-        for agent, reading in readings.items():
-            if agent not in but:
-                message = telemetry(agent, reading, step, now.time_s, self.sequence)
-                await self.bus.publish(TELEMETRY, message, agent=agent)
-
-    def act(self, commands: Mapping[str, Command]) -> None:
-        setpoints: dict[str, Setpoint] = {}
-        for microgrid in self.dso.microgrids.values():
-            for name, device in microgrid.devices.items():
-                device.take_reading(self.now.devices[name])
-                device.command(Setpoint(commands[name].p_mw, commands[name].q_mvar))
-                setpoints[name] = device.setpoint
-        self.plant.step(setpoints, STEP_S)
-
-
-@asynccontextmanager
-async def controlled(
-    setup: Setup, policy: str, pace: str = "lockstep"
-) -> AsyncIterator[tuple[Field, ControllerRuntime]]:
-    hub = MemoryHub()
-    async with (
-        asyncio.timeout(60),
-        InMemoryBus(hub, status=birth()) as own,
-        InMemoryBus(hub) as outer,
-        asyncio.TaskGroup() as group,
-    ):
-        runtime = ControllerRuntime(setup, build_minds(setup, [policy]), own)
-        running = group.create_task(runtime.run())
-        async with outer.subscribe(STATUS) as statuses:
-            async for agent, status in statuses:
-                if agent == "DSO" and status.online:
-                    break
-        yield Field(setup, outer, pace), runtime
-        running.cancel()
+Controlled = Callable[..., AbstractAsyncContextManager[tuple[Any, ControllerRuntime]]]
 
 
 @pytest.mark.parametrize("policy", ["none", "rule"])
 async def test_the_deployed_coordinators_do_exactly_what_the_environment_does(
-    setup: Setup, policy: str
+    setup: Setup, controlled: Controlled, policy: str
 ) -> None:
     from training.envs import MultiAgentMicrogrids
 
@@ -141,7 +55,9 @@ async def test_the_deployed_coordinators_do_exactly_what_the_environment_does(
     assert field.now.meters == env.measurements.meters
 
 
-async def test_a_command_lives_for_three_control_intervals(setup: Setup) -> None:
+async def test_a_command_lives_for_three_control_intervals(
+    setup: Setup, controlled: Controlled
+) -> None:
     async with (
         controlled(setup, "none") as (field, _),
         field.bus.subscribe(COMMAND) as messages,
@@ -152,7 +68,9 @@ async def test_a_command_lives_for_three_control_intervals(setup: Setup) -> None
     assert (command.agent, command.ttl_s, command.reason) == (agent, 3 * STEP_S, "none")
 
 
-async def test_without_a_meter_a_coordinator_decides_nothing_and_says_so(setup: Setup) -> None:
+async def test_without_a_meter_a_coordinator_decides_nothing_and_says_so(
+    setup: Setup, controlled: Controlled
+) -> None:
     async with (
         controlled(setup, "rule", pace="x60") as (field, runtime),
         field.bus.subscribe(COMMAND) as commands,
@@ -170,6 +88,7 @@ async def test_without_a_meter_a_coordinator_decides_nothing_and_says_so(setup: 
 
 async def test_a_coordinator_decides_as_soon_as_the_missing_is_heard_and_says_so(
     setup: Setup,
+    controlled: Controlled,
 ) -> None:
     async with (
         controlled(setup, "rule", pace="x60") as (field, _),
@@ -184,6 +103,7 @@ async def test_a_coordinator_decides_as_soon_as_the_missing_is_heard_and_says_so
 
 async def test_a_repeated_step_gets_its_commands_again_with_a_higher_sequence(
     setup: Setup,
+    controlled: Controlled,
 ) -> None:
     async with (
         controlled(setup, "rule") as (field, _),
@@ -198,7 +118,7 @@ async def test_a_repeated_step_gets_its_commands_again_with_a_higher_sequence(
     assert (second.step, second.p_mw, second.q_mvar) == (first.step, first.p_mw, first.q_mvar)
 
 
-async def test_the_controller_ends_with_the_plant(setup: Setup) -> None:
+async def test_the_controller_ends_with_the_plant(setup: Setup, controlled: Controlled) -> None:
     async with (
         controlled(setup, "none") as (field, _),
         field.bus.subscribe(STATUS, agent="MG1") as statuses,
@@ -209,7 +129,9 @@ async def test_the_controller_ends_with_the_plant(setup: Setup) -> None:
     assert (agent, status.online) == ("MG1", False)
 
 
-async def test_a_policy_that_fails_holds_its_coordinator_and_no_other(setup: Setup) -> None:
+async def test_a_policy_that_fails_holds_its_coordinator_and_no_other(
+    setup: Setup, make_field: Any
+) -> None:
     class Broken:
         def act(self, obs: object) -> np.ndarray:
             raise PolicyError("observation: MG1.price is not finite")
@@ -227,7 +149,7 @@ async def test_a_policy_that_fails_holds_its_coordinator_and_no_other(setup: Set
     ):
         running = group.create_task(ControllerRuntime(setup, minds, bus).run())
         await _until_online(statuses, "DSO")
-        field = Field(setup, bus)
+        field = make_field(setup, bus)
         await bus.publish(CLOCK, field.clock())
         await field.report()
         issuers = {(await anext(commands))[1].issuer for _ in range(4)}

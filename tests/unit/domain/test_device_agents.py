@@ -19,6 +19,7 @@ from heron.powergrid.agents import (
     WindTurbine,
 )
 from heron.powergrid.envelope import Admitted, Limited, Refused
+from heron.powergrid.features import ThermalLoading
 from heron.powergrid.quantities import ClipReason, DeviceReading, Setpoint
 
 READING = DeviceReading(0.2, 0.05, 1.01, 1.0, 1.02, soc=0.5)
@@ -87,15 +88,47 @@ def test_a_charger_discharges_only_with_v2g(v2g: bool, most: float) -> None:
 
 def test_a_transformer_steps_its_tap_and_pays_for_it() -> None:
     agent = Transformer("t1", device_state_config={"bus": "1", "element": "reg1"})
+    agent.take_reading(DeviceReading(0.0, 0.0, 1.0, 1.0, 1.0, tap=0, loading_pct=40.0))
     agent.apply_action([0.5])
+    assert agent.setpoint == Setpoint(0.0, 0.0, 8)
+    assert agent.tap_position == 0
+    agent.update_state(dt=0.25)
     assert agent.tap_position == 8
     agent.apply_action([-1.0])
+    agent.update_state(dt=0.25)
     assert agent.tap_position == -16
     agent.update_cost_safety()
     assert agent.cost == pytest.approx(0.1 * (8 + 24))
     agent.update_cost_safety()
     assert agent.cost == 0.0
     assert agent.respond_to_price(100.0).tolist() == [-1.0]
+    assert agent.find_feature(ThermalLoading).loading_pct == 40.0
+
+
+def test_a_tap_is_moved_as_far_as_its_mechanism_gets_and_not_against_the_voltage() -> None:
+    agent = Transformer(
+        "t1",
+        device_state_config={
+            "element": "reg1",
+            "tap_time_s": 10.0,
+            "tap_min": -8,
+            "tap_max": 12,
+            "envelope_v_pu": (0.95, 1.05),
+        },
+        dt_s=60.0,
+    )
+    calm = DeviceReading(0.0, 0.0, 1.0, 0.99, 1.01, tap=2)
+    agent.take_reading(calm)
+    agent.apply_action([1.0])
+    assert agent.setpoint.tap == 8
+    assert agent.result.reasons == (ClipReason.TAP_MOVES,)
+    agent.take_reading(replace(calm, v_max_pu=1.06))
+    agent.apply_action([1.0])
+    assert agent.setpoint.tap == 2
+    agent.take_reading(replace(calm, tap=None))
+    agent.apply_action([-1.0])
+    assert agent.setpoint.tap == 2
+    assert agent.result.reasons == (ClipReason.STALE_DATA,)
 
 
 def test_propose_and_action_for_are_inverse() -> None:

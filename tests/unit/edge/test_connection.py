@@ -1,5 +1,4 @@
 import asyncio
-import logging
 from collections.abc import AsyncIterator
 
 import numpy as np
@@ -26,11 +25,6 @@ from heron.testing.faults import (
 )
 
 TIMEOUT_S = 0.5
-
-
-@pytest.fixture(autouse=True)
-def _pymodbus_is_quiet() -> None:
-    logging.getLogger("pymodbus").setLevel(logging.CRITICAL)
 
 
 def wall() -> float:
@@ -160,6 +154,67 @@ async def test_a_dead_unit_costs_its_neighbour_one_timeout_a_window(
     assert max(waited) < TIMEOUT_S + 0.01
     with pytest.raises(CircuitOpen, match="next try in"):
         await connection.read("dead", 1, 100, 4)
+
+
+async def test_a_dead_unit_costs_no_more_where_each_time_out_costs_the_connection(
+    port: FaultyPort,
+) -> None:
+    """On a serial line the connection is made anew each time; the unit's window must outlive it."""
+    async with connect(port, reconnect_on_silence=True) as connection:
+        port.unit_faults[1] = Mute()
+        asked = 0
+        for _ in range(60):
+            await connection.wait_connected()
+            before = connection.counters.timeouts
+            with pytest.raises(DeviceTimeout):
+                await connection.read("dead", 1, 100, 4)
+            asked += connection.counters.timeouts - before
+            await asyncio.sleep(0.5)
+            assert await connection.read("alive", 2, 100, 4) == [20, 21, 22, 23]
+            await asyncio.sleep(0.5)
+    assert 5 < asked < 14
+
+
+async def test_a_server_that_was_away_is_asked_about_every_unit_at_once(
+    connection: ModbusConnection, port: FaultyPort
+) -> None:
+    port.unit_faults[1] = Mute()
+    with pytest.raises(DeviceTimeout):
+        await connection.read("d", 1, 100, 4)
+    await port.stop()
+    port.unit_faults.clear()
+    await port.start()
+    await asyncio.sleep(0.5)
+    assert await connection.read("d", 1, 100, 4) == [10, 11, 12, 13]
+
+
+async def test_requests_keep_the_gap_that_a_device_needs(port: FaultyPort) -> None:
+    async with connect(port, gap_s=0.05) as connection:
+        await connection.wait_connected()
+        before = wall()
+        await asyncio.gather(*(connection.read("d", 1, 100, 4) for _ in range(10)))
+        assert wall() - before == pytest.approx(0.5, abs=0.01)
+
+
+async def test_a_peer_that_accepts_and_hangs_up_is_tried_less_and_less_often(
+    bank: RegisterBank,
+) -> None:
+    accepted = []
+
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        accepted.append(wall())
+        writer.close()
+
+    async with await asyncio.start_server(hang_up, "device", 502):
+        connection = ModbusConnection(
+            "device:502",
+            tcp_client("device", 502, TIMEOUT_S),
+            now=wall,
+            backoff=small_backoff(0.1, 5.0),
+        )
+        async with connection:
+            await asyncio.sleep(60.0)
+    assert 15 < len(accepted) < 30
 
 
 async def test_a_unit_that_answers_again_is_taken_back(

@@ -16,7 +16,7 @@ from heron.powergrid.quantities import DeviceReading, MeterReading, Setpoint
 from heron.powergrid.registers import DerTable, DeviceUnit, site_plan
 from heron.powergrid.registers.clock import PACE_LOCKSTEP, ClockReading
 from heron.powergrid.setups import as_setup
-from heron.testing.faults import FaultyPort, Mute
+from heron.testing.faults import ExceptionReply, FaultyPort, Mute
 from simulator.modbus.server import ModbusServer
 from simulator.modbus.site import EmulatedSite
 
@@ -52,7 +52,13 @@ class Rig:
     unit: DeviceUnit
     time: PlantTime
 
-    def link(self, *, read_only: bool = False) -> ModbusDeviceLink:
+    def link(
+        self,
+        *,
+        read_only: bool = False,
+        read_write: bool = False,
+        heartbeat_s: float | None = None,
+    ) -> ModbusDeviceLink:
         return ModbusDeviceLink(
             "ess1",
             self.connection,
@@ -61,7 +67,12 @@ class Rig:
             self.time,
             reversion_s=REVERSION_S,
             read_only=read_only,
+            read_write=read_write,
+            heartbeat_s=heartbeat_s,
         )
+
+    def heartbeat(self) -> int:
+        return int(self.site.devices["ess1"].value("715.ControllerHb"))
 
     def show(self, elapsed_s: float, soc: float = 0.5) -> None:
         reading = DeviceReading(0.0, 0.0, 1.0, 0.99, 1.01, soc=soc)
@@ -93,6 +104,68 @@ async def test_neighbouring_registers_go_in_one_request(rig: Rig) -> None:
     # Active power, reactive power and the heartbeat lie apart; each is one write of many.
     assert rig.port.seen[(rig.unit.unit_id, 16)] == 3
     assert rig.port.writes_seen() == 3
+
+
+async def test_a_device_with_function_23_is_written_and_read_back_in_fewer_requests(
+    rig: Rig,
+) -> None:
+    link = rig.link(read_write=True)
+    result = await link.write(Setpoint(0.3, 0.1))
+    assert (result.status, result.read_back) == (WriteStatus.WRITTEN, Setpoint(0.3, 0.1))
+    unit = rig.unit.unit_id
+    # Active and reactive power, then the heartbeat together with the read-back.
+    assert {f: n for (u, f), n in rig.port.seen.items() if u == unit} == {16: 2, 23: 1}
+    assert rig.heartbeat() == 1
+
+
+async def test_a_device_that_refuses_function_23_is_asked_with_16_and_3(rig: Rig) -> None:
+    link = rig.link(read_write=True)
+    rig.port.function_faults[23] = ExceptionReply(1)
+    for p_mw in (0.3, 0.2):
+        assert (await link.write(Setpoint(p_mw, 0.1))).status is WriteStatus.WRITTEN
+        assert rig.held() == Setpoint(p_mw, 0.1)
+    unit = rig.unit.unit_id
+    assert {f: n for (u, f), n in rig.port.seen.items() if u == unit} == {16: 6, 23: 1, 3: 2}
+
+
+async def test_another_exception_to_function_23_is_no_reason_to_write_twice(rig: Rig) -> None:
+    link = rig.link(read_write=True)
+    rig.port.function_faults[23] = ExceptionReply(6)
+    with pytest.raises(DeviceRejected, match="busy"):
+        await link.write(Setpoint(0.3, 0.1))
+    assert rig.port.seen[(rig.unit.unit_id, 16)] == 2
+    rig.port.function_faults.clear()
+    assert (await link.write(Setpoint(0.3, 0.1))).status is WriteStatus.WRITTEN
+    assert rig.port.seen[(rig.unit.unit_id, 23)] == 2
+
+
+async def test_the_heartbeat_is_written_each_second_while_the_setpoint_stands(rig: Rig) -> None:
+    link = rig.link(heartbeat_s=1.0)
+    beats = []
+    for _ in range(20):
+        await link.read()
+        await link.write(Setpoint(0.3, 0.1))
+        beats.append(rig.heartbeat())
+        await asyncio.sleep(0.5)
+    assert beats == [1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7, 8, 8, 9, 9, 10, 10]
+    assert rig.port.seen[(rig.unit.unit_id, 16)] == 3 + 9
+
+
+async def test_without_a_heartbeat_interval_it_goes_with_setpoints_only(rig: Rig) -> None:
+    link = rig.link()
+    for _ in range(5):
+        await link.read()
+        await link.write(Setpoint(0.3, 0.1))
+        await asyncio.sleep(1.0)
+    assert rig.heartbeat() == 1
+
+
+async def test_a_link_that_only_reads_sends_no_heartbeat(rig: Rig) -> None:
+    link = rig.link(heartbeat_s=1.0)
+    for _ in range(5):
+        await link.read()
+        await asyncio.sleep(1.0)
+    assert rig.port.writes_seen() == 0
 
 
 async def test_a_held_setpoint_is_written_again_at_half_of_the_reversion_time(rig: Rig) -> None:

@@ -17,7 +17,7 @@ from edge.runtime import EdgeRuntime, EdgeSettings, Parts
 from edge.sensor import Sensor
 from edge.site import load_site
 from edge.timing import PlantTime
-from heron.errors import ManifestMismatch, PolicyError
+from heron.errors import ConfigError, ManifestMismatch, PolicyError
 from heron.messaging.bus import InMemoryBus, MemoryHub
 from heron.messaging.topics import POLICY, POLICY_REPORT
 from heron.messaging.wire import PolicyReport, PolicyRequest
@@ -141,6 +141,62 @@ def test_a_promoted_candidate_decides_and_can_be_rolled_back(
         slot.promote()
 
 
+def test_a_promotion_survives_a_restart_until_it_is_rolled_back(
+    agent: ESS, path: Path, tmp_path: Path
+) -> None:
+    candidate = tmp_path / "candidate.onnx"
+    put(candidate, device_codec(agent), 0.5)
+    PolicySlot(agent, path, candidate).promote()
+    again = PolicySlot(agent, path, candidate)
+    assert decides(again) == 0.25
+    assert again.report().candidate is None
+    again.roll_back()
+    assert decides(again) == 0.1
+    assert decides(PolicySlot(agent, path, candidate)) == 0.1
+
+
+@pytest.mark.parametrize("which", ["candidate", "active"])
+def test_a_promotion_of_other_files_does_not_count_after_a_restart(
+    agent: ESS, path: Path, tmp_path: Path, which: str
+) -> None:
+    candidate = tmp_path / "candidate.onnx"
+    put(candidate, device_codec(agent), 0.5)
+    PolicySlot(agent, path, candidate).promote()
+    put(candidate if which == "candidate" else path, device_codec(agent), -0.2, version="3")
+    expected = 0.1 if which == "candidate" else -0.1
+    assert decides(PolicySlot(agent, path, candidate)) == expected
+
+
+def test_a_record_of_a_promotion_that_is_damaged_does_not_count(
+    agent: ESS, path: Path, tmp_path: Path
+) -> None:
+    candidate = tmp_path / "candidate.onnx"
+    put(candidate, device_codec(agent), 0.5)
+    PolicySlot(agent, path, candidate).promote()
+    (tmp_path / "candidate.onnx.promoted").write_text('{"candidate": ')
+    assert decides(PolicySlot(agent, path, candidate)) == 0.1
+
+
+def test_a_promotion_that_cannot_be_kept_is_refused(agent: ESS, path: Path, tmp_path: Path) -> None:
+    candidate = tmp_path / "candidate.onnx"
+    put(candidate, device_codec(agent), 0.5)
+    (tmp_path / "candidate.onnx.promoted.part").mkdir()
+    slot = PolicySlot(agent, path, candidate)
+    with pytest.raises(PolicyError, match="cannot be kept"):
+        slot.promote()
+    assert decides(slot) == 0.1
+
+
+def test_a_new_file_ends_a_promotion(agent: ESS, path: Path, tmp_path: Path) -> None:
+    candidate = tmp_path / "candidate.onnx"
+    put(candidate, device_codec(agent), 0.5)
+    slot = PolicySlot(agent, path, candidate)
+    slot.promote()
+    put(path, device_codec(agent), -0.4, version="2")
+    assert decides(slot) == -0.2
+    assert not (tmp_path / "candidate.onnx.promoted").exists()
+
+
 def test_a_new_policy_that_cannot_decide_gives_way_to_the_former(agent: ESS, path: Path) -> None:
     slot = PolicySlot(agent, path)
     decides(slot)
@@ -218,7 +274,7 @@ def test_a_sites_key_refuses_a_policy_that_another_signed(
         if fits:
             assert list(keeper.prepare(load_site(site)).units) == ["ess1"]
         else:
-            with pytest.raises(PolicyError, match="signed by another key"):
+            with pytest.raises(ConfigError, match="signed by another key"):
                 keeper.prepare(load_site(site))
 
 
@@ -321,4 +377,5 @@ async def test_only_an_operator_changes_who_decides_but_anyone_may_ask(
 async def test_a_device_without_a_policy_says_so(agent: ESS, shadowed: PolicySlot) -> None:
     async with Rig(shadowed, agent).running() as rig:
         report = await rig.ask("promote", agent="ess2")
-        assert (report.active, report.refused) == (None, "no policy decides at this device")
+        assert report.active is None
+        assert report.refused == "no policy that can be promoted or rolled back decides here"

@@ -11,6 +11,7 @@ from edge.modes import Authority, Mode
 from edge.reload import SiteKeeper
 from edge.runtime import EdgeRuntime, EdgeSettings, Parts
 from edge.site import load_site
+from edge.store import TelemetryStore
 from edge.timing import PlantTime
 from edge.web import health, metrics, serve
 from heron.errors import ConfigError
@@ -205,16 +206,24 @@ async def test_healthz_says_what_is_wrong(rig: Rig) -> None:
         assert health(rig.runtime)[0] is False
 
 
-async def test_metrics_can_be_scraped(rig: Rig) -> None:
-    async with serve(rig.runtime, "edge:9464") as port:
-        status, body = await get(port, "GET /metrics HTTP/1.1")
-        assert status == "HTTP/1.1 200 OK"
-        assert body.splitlines()[0] == metrics(rig.runtime).splitlines()[0]
-    lines = dict(line.rsplit(" ", 1) for line in body.splitlines() if line[0] != "#")
+async def test_metrics_can_be_scraped(rig: Rig, tmp_path: Path) -> None:
+    with TelemetryStore(tmp_path / "telemetry.db", 1000) as store:
+        page = await scrape(rig, store)
+    lines = dict(line.rsplit(" ", 1) for line in page.splitlines() if line[0] != "#")
+    assert lines["heron_edge_store_messages"] == "0"
+    assert {f"heron_edge_store_{n}_total" for n in ("dropped", "lost")} <= lines.keys()
     assert lines['heron_edge_mode{device="ess1",mode="closed_loop"}'] == "1"
     assert lines['heron_edge_link_up{link="plant:502",connection="0"}'] == "1"
     assert float(lines["heron_edge_cycles_total"]) >= 2
     assert 0.0 < float(lines['heron_edge_value{device="ess1",point="soc"}']) < 1.0
+
+
+async def scrape(rig: Rig, store: TelemetryStore) -> str:
+    async with serve(rig.runtime, "edge:9464", store) as port:
+        status, body = await get(port, "GET /metrics HTTP/1.1")
+        assert status == "HTTP/1.1 200 OK"
+        assert body.splitlines()[0] == metrics(rig.runtime).splitlines()[0]
+        return body
 
 
 async def test_anything_else_that_is_asked_is_refused(rig: Rig) -> None:

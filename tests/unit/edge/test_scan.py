@@ -1,18 +1,25 @@
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 import yaml
 
 from edge.links.connection import LinkDown, ModbusConnection
+from edge.links.modbus import ModbusDeviceLink
 from edge.links.transports import tcp_client
 from edge.scan import FoundUnit, scan
 from edge.scan_cli import _site_file
-from edge.site import LinkConfig, SiteConfig
+from edge.site import LinkConfig, SiteConfig, load_site
+from edge.timing import PlantTime
+from heron.powergrid.link import WriteStatus
 from heron.powergrid.quantities import Setpoint
-from heron.powergrid.registers import site_plan
+from heron.powergrid.registers import MapTable, site_plan
+from heron.powergrid.registers.custom import load_map
+from heron.powergrid.registers.sunspec import ModelChoice, fixed_values, lay_out
 from heron.powergrid.setups import read_setup
 from heron.testing.faults import FaultyPort, Mute, RegisterBank
+from simulator.modbus.image import UnitImage
 from simulator.modbus.server import ModbusServer
 from simulator.modbus.site import EmulatedSite
 
@@ -86,7 +93,43 @@ async def test_a_map_that_never_ends_is_given_up() -> None:
     bank.set(1, 40000, [0x5375, 0x6E53])
     async with FaultyPort(bank, host="endless", port=502):
         (unit,) = await look("endless", range(1, 2))
-    assert len(unit.models) == 60
+    assert len(unit.models) == 64
+    assert unit.kind == "other"
+
+
+def old_inverter() -> UnitImage:
+    """What most inverters in the field have: 103, and 123 with its ceiling, but no 704."""
+    exponents = {103: {"W_SF": 1}, 120: {"WRtg_SF": 2}, 121: {"WMax_SF": 2}}
+    choices = [ModelChoice(i, exponents=exponents.get(i, {})) for i in (1, 103, 120, 121, 123)]
+    layout = lay_out(choices)
+    values = fixed_values(layout, choices)
+    values |= {"1.Mn": "Sunny", "1.SN": "7 b", "103.W": 42_000.0, "121.WMax": 100_000.0}
+    values |= {"123.WMaxLimPct": 100.0, "123.WMaxLim_Ena": 0}
+    writable = frozenset({"123.WMaxLimPct", "123.WMaxLim_Ena", "123.WMaxLimPct_RvrtTms"})
+    return UnitImage(layout.registers, values, writable)
+
+
+async def test_an_inverter_without_704_gets_a_map_with_which_it_can_be_watched_and_driven(
+    tmp_path: Path,
+) -> None:
+    async with ModbusServer([{3: old_inverter()}], "roof", 502):
+        (unit,) = await look("roof", range(3, 4))
+        assert (unit.kind, unit.name) == ("mapped", "d7_b")
+        link = LinkConfig(name="link1", address="roof:502")
+        site = yaml.safe_load(_site_file(link, [unit]))
+        (tmp_path / "d7_b.map.yml").write_text(yaml.safe_dump(unit.map))
+        (tmp_path / "site.yml").write_text(yaml.safe_dump(site))
+        device = load_site(tmp_path / "site.yml").devices[0]
+        assert (device.name, device.mode) == ("d7_b", "monitor")
+        table = MapTable("d7_b", load_map(device.map), Setpoint(0.1))
+        async with connection("roof") as wire:
+            await wire.wait_connected()
+            times = PlantTime(asyncio.get_running_loop().time)
+            driven = ModbusDeviceLink("d7_b", wire, 3, table, times, reversion_s=60.0)
+            assert (await driven.read()).values["p_mw"].value == pytest.approx(0.042)
+            result = await driven.write(Setpoint(0.05))
+            assert result.status is WriteStatus.WRITTEN
+            assert result.read_back.p_mw == pytest.approx(0.05)
 
 
 async def test_a_scan_without_a_connection_says_so() -> None:

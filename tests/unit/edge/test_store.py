@@ -70,6 +70,25 @@ def test_deleting_frees_room(path: Path) -> None:
         assert store.dropped == 0
 
 
+def test_a_full_disk_loses_what_does_not_fit_and_says_so_once(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with TelemetryStore(path, 10_000_000) as store:
+        assert store.put([message(1)])
+        pages = store._db.execute("PRAGMA page_count").fetchone()[0]
+        store._db.execute(f"PRAGMA max_page_count={pages}")
+        outcomes = [store.put([message(k)]) for k in range(2, 200)]
+        kept = len(store)
+        assert outcomes == [True] * (kept - 1) + [False] * (199 - kept)
+        assert store.lost == 199 - kept > 0
+        assert [m.sequence for _, m in store.oldest(1000)] == list(range(1, kept + 1))
+        store._db.execute("PRAGMA max_page_count=100000")
+        assert store.put([message(200)])
+        assert len(store) == kept + 1
+    said = [r.message.split()[0] for r in caplog.records]
+    assert said == ["store_failed", "store_recovered"]
+
+
 def test_a_file_that_is_no_store_is_one_clear_error(path: Path) -> None:
     path.write_text("this is no database, it is a text that is long enough to be read")
     with pytest.raises(ConfigError, match=r"edge\.db"):

@@ -164,7 +164,7 @@ def test_what_the_device_does_not_let_masters_set_is_exception_2(name: str, valu
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("704.WSetEna", 2), ("704.WSetMod", 7), ("704.VarSetMod", 2)]
+    ("name", "value"), [("704.WSetEna", 2), ("704.WSetMod", 7), ("704.VarSetMod", 5)]
 )
 def test_a_value_that_the_model_does_not_know_is_exception_3(name: str, value: int) -> None:
     image = battery()

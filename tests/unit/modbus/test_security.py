@@ -1,75 +1,20 @@
 import asyncio
-import datetime
 import ssl
 import struct
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from heron.errors import ConfigError
 from heron.powergrid.registers.codec import RegisterType
+from heron.powergrid.registers.roles import role_in, role_of
 from heron.powergrid.registers.table import Access, Register, RegisterMap
+from heron.testing.certificates import Authority
 from simulator.modbus.image import UnitImage
-from simulator.modbus.security import ServerTls, role_of
+from simulator.modbus.security import ServerTls
 from simulator.modbus.server import ModbusServer
 
-ROLE = x509.ObjectIdentifier("1.3.6.1.4.1.50316.802.1")
 MAP = RegisterMap([Register("r", 0, 1, RegisterType.UINT16, access=Access.READ_WRITE)])
-
-
-class Authority:
-    """Signs certificates, as a utility would."""
-
-    def __init__(self, folder: Path, name: str) -> None:
-        self.folder = folder
-        self.key = ec.generate_private_key(ec.SECP256R1())
-        self.name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        self.file = folder / f"{name}.pem"
-        own = self._builder(self.name, self.key).add_extension(
-            x509.BasicConstraints(ca=True, path_length=None), critical=True
-        )
-        signed = own.sign(self.key, hashes.SHA256())
-        self.file.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
-
-    def _builder(
-        self, subject: x509.Name, key: ec.EllipticCurvePrivateKey
-    ) -> x509.CertificateBuilder:
-        now = datetime.datetime.now(datetime.UTC)
-        return (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(self.name)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(days=1))
-            .not_valid_after(now + datetime.timedelta(days=1))
-        )
-
-    def sign(self, name: str, role: str | None = None) -> tuple[Path, Path, bytes]:
-        key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        builder = self._builder(subject, key).add_extension(
-            x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False
-        )
-        if role is not None:
-            text = role.encode()
-            value = x509.UnrecognizedExtension(ROLE, bytes([0x0C, len(text)]) + text)
-            builder = builder.add_extension(value, critical=False)
-        signed = builder.sign(self.key, hashes.SHA256())
-        certificate, key_file = self.folder / f"{name}.crt", self.folder / f"{name}.key"
-        certificate.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
-        key_file.write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.PKCS8,
-                serialization.NoEncryption(),
-            )
-        )
-        return certificate, key_file, signed.public_bytes(serialization.Encoding.DER)
 
 
 @pytest.fixture
@@ -78,9 +23,11 @@ def authority(tmp_path: Path) -> Authority:
 
 
 def server_of(authority: Authority) -> ModbusServer:
-    certificate, key, _ = authority.sign("server")
+    own = authority.sign("server")
     unit = UnitImage(MAP, {"r": 7}, frozenset({"r"}))
-    return ModbusServer([{1: unit}], port=0, tls=ServerTls(certificate, key, authority.file))
+    return ModbusServer(
+        [{1: unit}], port=0, tls=ServerTls(own.certificate, own.key, authority.file)
+    )
 
 
 async def ask(server: ModbusServer, context: ssl.SSLContext, pdu: bytes) -> bytes:
@@ -102,8 +49,8 @@ async def ask(server: ModbusServer, context: ssl.SSLContext, pdu: bytes) -> byte
 
 def master(authority: Authority, role: str | None, signed_by: Authority) -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=str(authority.file))
-    certificate, key, _ = signed_by.sign(f"master-{role}", role)
-    context.load_cert_chain(certificate, key)
+    own = signed_by.sign(f"master-{role}", role)
+    context.load_cert_chain(own.certificate, own.key)
     return context
 
 
@@ -115,6 +62,7 @@ READ, WRITE = struct.pack(">BHH", 3, 0, 1), struct.pack(">BHH", 6, 0, 42)
     [
         ("operator", b"\x03\x02\x00\x07", WRITE),
         ("viewer", b"\x03\x02\x00\x07", b"\x86\x01"),
+        ("monitor", b"\x03\x02\x00\x07", b"\x86\x01"),
         ("janitor", b"\x83\x01", b"\x86\x01"),
         (None, b"\x83\x01", b"\x86\x01"),
     ],
@@ -154,7 +102,21 @@ async def test_files_that_are_no_certificates_are_one_clear_line(tmp_path: Path)
 
 
 def test_the_role_is_found_in_the_extension_only(authority: Authority) -> None:
-    assert role_of(authority.sign("a", "operator")[2]) == "operator"
-    assert role_of(authority.sign("operator")[2]) is None
+    assert role_of(authority.sign("a", "operator").der) == "operator"
+    assert role_of(authority.sign("operator").der) is None
     assert role_of(b"\x30\x82\xff") is None
     assert role_of(b"") is None
+
+
+def test_the_role_is_read_from_a_file_that_holds_a_key_and_a_chain_too(
+    authority: Authority, tmp_path: Path
+) -> None:
+    own = authority.sign("a", "monitor")
+    bundle = tmp_path / "bundle.pem"
+    bundle.write_text(
+        own.key.read_text() + own.certificate.read_text() + authority.file.read_text()
+    )
+    assert role_in(bundle) == "monitor"
+    assert role_in(authority.file) is None
+    assert role_in(own.key) is None
+    assert role_in(tmp_path / "nobody.pem") is None

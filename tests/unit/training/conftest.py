@@ -15,6 +15,12 @@ def ray_session() -> Iterator[None]:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        ray.init(num_cpus=1, include_dashboard=False, logging_level="error", log_to_driver=False)
+        ray.init(
+            address="local",
+            num_cpus=1,
+            include_dashboard=False,
+            logging_level="error",
+            log_to_driver=False,
+        )
     yield
     ray.shutdown()

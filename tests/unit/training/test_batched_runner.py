@@ -23,6 +23,8 @@ def sampled(ray_session: None) -> Iterator[tuple[Any, RllibMicrogrids, np.ndarra
         {
             "batched": True,
             "idle_baseline": False,
+            "local_credit": False,
+            "storage_shaping": False,
             "num_envs_per_worker": N,
             "hidden": (8,),
             "std": 0.5,

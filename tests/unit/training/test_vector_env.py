@@ -3,18 +3,20 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from heron.errors import ConfigError
-from heron.powergrid.setups import load_setup
-from training.envs import MultiAgentMicrogrids, make_env
+from training.envs import make_env
 from training.envs.networked_grid_env import DIVERGED_PENALTY
 from training.envs.vector_env import VectorMicrogrids
 
 DAYS = [10, 100, 180, 255]
 
 
-@pytest.mark.parametrize("share_reward", [True, False])
-def test_vector_environment_equals_single_environments(share_reward: bool) -> None:
-    overrides = {"max_episode_steps": 40, "share_reward": share_reward}
+@pytest.mark.parametrize(
+    ("share_reward", "forecast"), [(True, True), (False, False), (False, "typical")]
+)
+def test_vector_environment_equals_single_environments(
+    share_reward: bool, forecast: bool | str
+) -> None:
+    overrides = {"max_episode_steps": 40, "share_reward": share_reward, "forecast": forecast}
     env = make_env("ieee34_ieee13", overrides)
     vector = VectorMicrogrids(env, len(DAYS), seed=0)
     obs = vector.reset(DAYS)
@@ -74,12 +76,3 @@ def test_scenario_that_fails_is_over_and_leaves_the_others_alone(
     second = vector.step(idle)
     assert second.alive.tolist() == [True, False, True]
     assert not second.terminated.any()
-
-
-def test_setup_that_arrays_do_not_cover_is_refused() -> None:
-    config = load_setup("ieee34_ieee13")
-    config["microgrid_configs"][0]["devices"][0]["device_state_config"]["ramp_mw_per_min"] = 0.1
-    config["microgrid_configs"][1]["devices"][0]["device_state_config"]["unit_commitment"] = True
-    with pytest.raises(ConfigError) as caught:
-        VectorMicrogrids(MultiAgentMicrogrids(config), 2, seed=0)
-    assert [p.where for p in caught.value.problems] == ["MG1.gen1", "MG2.gen2"]

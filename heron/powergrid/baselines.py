@@ -1,0 +1,251 @@
+"""Every policy that is not trained, by name: for evaluation, for studies, for the deployed loop.
+
+One table, so that a name means the same in ``heron evaluate``, ``heron gap`` and ``heron
+controller``. Those that optimise need the extra ``optimization``, which is imported only when one
+of them is asked for.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from heron.errors import ConfigError, ConfigProblem
+from heron.policy import PolicyCodec
+from heron.policy.baselines import IdlePolicy, RulePolicy
+from heron.policy.droop import DROOP_RANGES, DroopPolicy, DroopSettings
+from heron.powergrid.device_configs import GeneratorConfig
+from heron.powergrid.inverter_rules import VoltVarPolicy
+from heron.powergrid.networks import Grid, compose
+from heron.powergrid.plans import FOLDER, PlanBook, PlanPolicy
+from heron.powergrid.setups import Setup
+from heron.powergrid.setups.loader import SETUPS_DIR
+
+SHIELD = "shield:"
+"""Prefix that puts a policy behind the voltage shield."""
+TUNED_FILE = "baselines.json"
+"""File of a setup that holds the settings that ``heron tune`` found."""
+
+BASELINES: Mapping[str, str] = {
+    "none": "generators at their minimum, stores at rest, sources uncurtailed",
+    "rule": "merit order, price ranks, a volt-var droop",
+    "voltvar": "IEEE 1547-2018 default volt-var and volt-watt, otherwise as none",
+    "droop": "merit order, price thresholds, volt-var, tuned on training days",
+    "qp": "the best next step of each microgrid by itself, voltages kept; tuned",
+    "qp-network": "the best next step over the network, with the last step's loads and sun",
+    "mpc": "each microgrid's stores planned over the day-ahead prices at every step",
+    "mpc-network": "the network planned hourly for a day with yesterday's loads and sun",
+    "mpc-perfect": "the same, knowing loads and sun",
+    "optimum": "the plan of the day that knew everything, where one is known",
+}
+"""Name and what it does."""
+
+CENTRAL = ("qp-network", "mpc-network", "mpc-perfect")
+"""Baselines that see the whole network."""
+TUNABLE = ("droop", "qp", *CENTRAL)
+"""Baselines with numbers that ``heron tune`` finds."""
+
+_Settings = TypeVar("_Settings")
+
+
+class ActingPolicy(Protocol):
+    """Anything that decides for one coordinator."""
+
+    def act(self, obs: npt.ArrayLike) -> npt.NDArray[np.float32]:
+        """Return the normalised action for a scaled observation."""
+        ...
+
+
+def is_baseline(name: str) -> bool:
+    """Return whether a name, with or without the shield, is one of `BASELINES`."""
+    return name.removeprefix(SHIELD) in BASELINES
+
+
+def planners(what: str) -> Any:
+    """Return the package of the planners.
+
+    Raises:
+        ConfigError: Its solvers are not installed; the message says what asked for them.
+    """
+    try:
+        from heron.powergrid import optimization
+    except ImportError as error:
+        expected = "its solvers installed: pip install heron-hil[optimization]"
+        raise ConfigError([ConfigProblem(what, str(error.name), expected)]) from error
+    return optimization
+
+
+def setup_directory(setup: Setup) -> Path:
+    """Return where a setup's own files lie; one made in code has those of its name."""
+    return SETUPS_DIR / setup.config.name if setup.path is None else setup.path.parent
+
+
+def tuned(setup: Setup, name: str, kind: type[_Settings]) -> _Settings:
+    """Return the settings that tuning found for a setup; the defaults where there are none.
+
+    Raises:
+        ConfigError: The file is damaged, or names settings that are not there.
+    """
+    path = setup_directory(setup) / TUNED_FILE
+    if not path.is_file():
+        return kind()
+    known = {f.name for f in fields(kind)}  # type: ignore[arg-type]
+    try:
+        values = dict(json.loads(path.read_text("utf-8")).get(name, {}).get("settings", {}))
+        if set(values) - known:
+            expected = f"settings among {', '.join(sorted(known))}"
+            raise ConfigError(
+                [ConfigProblem(name, sorted(set(values) - known), expected, str(path))]
+            )
+        return kind(**{key: float(value) for key, value in values.items()})
+    except (json.JSONDecodeError, AttributeError, TypeError, ValueError) as error:
+        raise ConfigError(f"{path}: not the settings of baselines: {error}") from error
+
+
+class Baselines:
+    """Makes baselines for the coordinators of one setup.
+
+    What several of them need, the grid and its equivalent, is built once and only when asked
+    for; planners that see the whole network are shared by the coordinators.
+
+    Args:
+        setup: The setup.
+        codecs: Codec per coordinator.
+
+    Attributes:
+        codecs: As given.
+    """
+
+    def __init__(self, setup: Setup, codecs: Mapping[str, PolicyCodec]) -> None:
+        self._setup = setup
+        self.codecs = codecs
+        self._shared: dict[str, Any] = {}
+
+    @cached_property
+    def _grid(self) -> Grid:
+        return compose(self._setup.config)
+
+    @cached_property
+    def _network(self) -> Any:
+        return planners("optimization").radial_network(self._grid)
+
+    def policies(self, name: str) -> dict[str, ActingPolicy]:
+        """Return one policy per coordinator; see `policy`."""
+        return {agent: self.policy(name, agent) for agent in self.codecs}
+
+    def policy(self, name: str, agent: str) -> ActingPolicy:
+        """Return a baseline for one coordinator.
+
+        Args:
+            name: One of `BASELINES`; ``shield:`` before it puts it behind the shield.
+            agent: The coordinator.
+
+        Raises:
+            ConfigError: No such baseline, it does not fit the setup, or its solvers are not
+                installed.
+        """
+        if name.startswith(SHIELD):
+            return self.shielded(self.policy(name.removeprefix(SHIELD), agent), agent)
+        makers: dict[str, Callable[[PolicyCodec], Any]] = {
+            "none": IdlePolicy,
+            "rule": lambda codec: RulePolicy(codec, self._curves),
+            "voltvar": lambda codec: VoltVarPolicy(codec, self._microgrid(agent)),
+            "mpc": lambda codec: planners(name).MpcPolicy(
+                codec, self._microgrid(agent), self._setup.config.step_s
+            ),
+            "optimum": self._planned,
+            **{n: lambda codec: self._tunable(name, codec, self.settings(name)) for n in TUNABLE},
+        }
+        if name not in makers:
+            expected = f"one of {', '.join(BASELINES)}"
+            raise ConfigError([ConfigProblem("policy", name, expected)])
+        try:
+            policy: ActingPolicy = makers[name](self.codecs[agent])
+        except KeyError as error:
+            expected = f"a setup whose coordinators observe it (forecast: true): {error}"
+            raise ConfigError([ConfigProblem(name, str(error), expected)]) from error
+        return policy
+
+    def shielded(self, policy: ActingPolicy, agent: str) -> ActingPolicy:
+        """Put a policy behind the voltage shield.
+
+        Raises:
+            ConfigError: The shield's solver is not installed.
+        """
+        optimization = planners("shield")
+        shield = optimization.VoltageShield.for_microgrid(
+            self._network, self._grid, self._setup.config, agent
+        )
+        shielded: ActingPolicy = optimization.ShieldedPolicy(policy, self.codecs[agent], shield)
+        return shielded
+
+    @cached_property
+    def _curves(self) -> dict[str, tuple[float, float]]:
+        """Fuel cost ``(a, b)`` of each generator."""
+        config = self._setup.config
+        return {
+            d: (c.cost_curve_coefs[0], c.cost_curve_coefs[1])
+            for d in config.device_ids
+            if isinstance(c := config.device(d).device_state_config, GeneratorConfig)
+        }
+
+    def _microgrid(self, agent: str) -> Any:
+        return next(m for m in self._setup.config.microgrid_configs if m.name == agent)
+
+    def tunable(self, name: str) -> tuple[type[Any], Mapping[str, tuple[float, float]], bool]:
+        """Return the class of a baseline's settings, their ranges, and whether it acts in batch.
+
+        Raises:
+            ConfigError: It has none, or its solvers are not installed.
+        """
+        if name == "droop":
+            return DroopSettings, DROOP_RANGES, True
+        if name == "qp":
+            optimization = planners(name)
+            return optimization.GreedySettings, optimization.GREEDY_RANGES, False
+        if name in CENTRAL:
+            optimization = planners(name)
+            return optimization.PlannerSettings, optimization.PLANNER_RANGES, False
+        expected = f"a baseline that has numbers: {', '.join(TUNABLE)}"
+        raise ConfigError([ConfigProblem("baseline", name, expected)])
+
+    def settings(self, name: str) -> Any:
+        """Return a baseline's settings: tuned for this setup, or the defaults."""
+        return tuned(self._setup, name, self.tunable(name)[0])
+
+    def with_settings(self, name: str, settings: Any) -> dict[str, ActingPolicy]:
+        """Return one policy per coordinator with settings of its own."""
+        self._shared.pop(name, None)
+        return {a: self._tunable(name, codec, settings) for a, codec in self.codecs.items()}
+
+    def _tunable(self, name: str, codec: PolicyCodec, settings: Any) -> Any:
+        if name == "droop":
+            return DroopPolicy(codec, self._curves, settings)
+        optimization, setup = planners(name), self._setup
+        if name == "qp":
+            return optimization.GreedyPolicy(
+                codec, self._network, self._grid, setup.config, settings
+            )
+        if name not in self._shared:
+            self._shared[name] = optimization.network_planner(
+                name, setup, self._grid, self._network, settings
+            )
+        return optimization.NetworkMpcPolicy(codec, self._shared[name], setup)
+
+    def _planned(self, codec: PolicyCodec) -> PlanPolicy:
+        if "optimum" not in self._shared:
+            directory = setup_directory(self._setup) / FOLDER
+            if not directory.is_dir():
+                expected = (
+                    "a setup with known optima: `heron evaluate optimum --plans DIR` finds them"
+                )
+                raise ConfigError([ConfigProblem("policy", "optimum", expected)])
+            self._shared["optimum"] = PlanBook.load(directory, self._setup)
+        return PlanPolicy(codec, self._shared["optimum"], self._setup)
