@@ -25,8 +25,8 @@ format: $(VENV)/.dev
 # options of the runs whose policies ship, as in their manifests (`heron policy show`)
 SETUP ?= ieee34_ieee13
 RUN ?= runs/train/$(SETUP)
-train_ieee34_ieee13 := --seed 1 --checkpoint-freq 20 --evaluate-freq 20
-train_single_microgrid := $(train_ieee34_ieee13) --iterations 400 --lr 1e-3 --lambda 0.9
+train_ieee34_ieee13 := --seed 1 --checkpoint-freq 20 --evaluate-freq 10
+train_single_microgrid := $(train_ieee34_ieee13)
 TRAIN ?= $(or $(train_$(SETUP)),$(train_ieee34_ieee13))
 
 train: $(VENV)/.dev  ## Train, evaluate on held-out days and export the best policies into runs/

@@ -1,7 +1,16 @@
-"""How fast the power-flow engines are, beside pandapower in the same run.
+"""How fast the power-flow engines are, beside pandapower (and grid2op) in the same run.
 
-Run: ``python benchmarks/grid_speed.py [--json]``. Times are CPU time of this one process, the
-best of several repeats; injections are random at every solve, each started from the last one.
+Run: ``python -m benchmarks.grid_speed [--json] [--grid2op PYTHON]``. Times are CPU time of this one
+process, the best of several repeats; injections change at every solve, each started from the last
+one. Three kinds of them:
+
+- ``held``: every load and device drawn anew, taps held;
+- ``day``: loads follow the setup's profiles in steps of 15 minutes, set-points are random within
+  the devices' ranges, taps move: the engine's part of an environment step;
+- ``jumps``: every load and device drawn anew, taps move: worse than any day.
+
+The reference is one ``pandapower.runpp`` with its default solver, without any tap control.
+grid2op is timed where the given interpreter (default: this one) can import it with lightsim2grid.
 """
 
 from __future__ import annotations
@@ -12,19 +21,47 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandapower as pp
 
 from heron.powergrid.networks import Grid, compose, grid_of, load_feeder
-from heron.powergrid.setups import read_setup
+from heron.powergrid.setups import Setup, read_setup
 from heron.powergrid.setups.models import SetupConfig
 from simulator.engines import Engine, Injections, make_engine
 from simulator.engines.batch import make_batch_engine
 from simulator.engines.pandapower_net import pandapower_net
+from simulator.fleet import Fleet
 
 REPEATS = 5
+Kind = Literal["held", "day", "jumps"]
+KINDS: tuple[Kind, ...] = ("held", "day", "jumps")
+BATCHES = (1, 16, 64, 256)
+GRID2OP = """
+import json, time, warnings
+warnings.simplefilter("ignore")
+import grid2op
+from lightsim2grid import LightSimBackend
+from grid2op.Backend import PandaPowerBackend
+rates = {}
+for name, backend in (("lightsim2grid", LightSimBackend()), ("pandapower", PandaPowerBackend())):
+    env = grid2op.make("rte_case14_realistic", test=True, backend=backend)
+    idle = env.action_space({})
+    best = None
+    for repeat in range(3):
+        env.reset()
+        start, steps = time.process_time(), 0
+        while steps < (1000 if name == "lightsim2grid" else 50):
+            *_, done, _ = env.step(idle)
+            steps += 1
+            if done:
+                env.reset()
+        spent = (time.process_time() - start) / steps * 1e6
+        best = spent if best is None else min(best, spent)
+    rates[name] = best
+print(json.dumps({"version": grid2op.__version__, "us": rates}))
+"""
 FIRST_CALL = """
 import time
 import numpy as np
@@ -85,9 +122,30 @@ def pandapower_default(grid: Grid, n: int = 6) -> float:
     return best(run, n)
 
 
-def single(engine: Engine, *, move_taps: bool, n: int = 300) -> tuple[float, float]:
+def day(setup: Setup, grid: Grid, n: int, seed: int) -> list[Injections]:
+    """Return what a random policy injects over ``n`` steps of 15 minutes."""
+    fleet = Fleet(setup, grid)
+    rng = np.random.default_rng(seed)
+    devices = [setup.config.device(d).device_state_config for d in setup.config.device_ids]
+    p, q = (np.array([getattr(d, f) for d in devices]) for f in ("p_range_mw", "q_range_mvar"))
+    start_s = rng.integers(0, 360) * 86_400.0
+    return [
+        Injections(
+            fleet.load_scale(setup.profiles.means(start_s + 900.0 * k, 900.0)),
+            rng.uniform(p[:, 0], p[:, 1]),
+            rng.uniform(q[:, 0], q[:, 1]),
+        )
+        for k in range(n)
+    ]
+
+
+def walk(setup: Setup, grid: Grid, kind: Kind, n: int, seed: int = 0) -> list[Injections]:
+    return day(setup, grid, n, seed) if kind == "day" else draws(grid, n, seed)
+
+
+def single(setup: Setup, engine: Engine, kind: Kind, n: int = 288) -> tuple[float, float]:
     """Return the time of a solve and the tap steps that it took on average."""
-    injections = draws(engine.grid, n)
+    injections = walk(setup, engine.grid, kind, n)
     moves = 0
 
     def run() -> None:
@@ -95,24 +153,26 @@ def single(engine: Engine, *, move_taps: bool, n: int = 300) -> tuple[float, flo
         moves = 0
         state = engine.initial_state()
         for each in injections:
-            solution = engine.solve(each, state, move_taps=move_taps)
+            solution = engine.solve(each, state, move_taps=kind != "held")
             state = solution.state
             moves += solution.tap_moves
 
     return best(run, n), moves / n
 
 
-def batch(name: str, grid: Grid, n: int, *, move_taps: bool, steps: int = 6) -> float:
+def batch(setup: Setup, name: str, grid: Grid, n: int, kind: Kind) -> float:
     engine = make_batch_engine(name, grid)
-    rounds = []
-    for k in range(steps):
-        each = draws(grid, n, seed=k)
-        rounds.append([np.stack([getattr(i, f) for i in each]) for f in Injections.__slots__])
+    steps = 6 if n >= 64 else 24
+    walks = [walk(setup, grid, kind, steps, seed=k) for k in range(n)]
+    rounds = [
+        [np.stack([getattr(w[k], f) for w in walks]) for f in Injections.__slots__]
+        for k in range(steps)
+    ]
 
     def run() -> None:
         state = engine.initial_state(n)
         for scale, p, q in rounds:
-            state = engine.solve(scale, p, q, state, move_taps=move_taps).state
+            state = engine.solve(scale, p, q, state, move_taps=kind != "held").state
 
     return best(run, n * steps)
 
@@ -172,8 +232,19 @@ def growth() -> list[dict[str, Any]]:
     return rows
 
 
-def measure() -> dict[str, Any]:
-    grid = compose(read_setup("ieee34_ieee13").config)
+def grid2op(python: str) -> dict[str, Any]:
+    """Time steps of grid2op that change nothing, or say why not."""
+    done = subprocess.run([python, "-c", GRID2OP], check=False, capture_output=True, text=True)
+    if done.returncode != 0:
+        reason = done.stderr.strip().splitlines()[-1:] or ["no output"]
+        return {"skipped": f"{python}: {reason[0]}"}
+    timed: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return timed
+
+
+def measure(python: str) -> dict[str, Any]:
+    setup = read_setup("ieee34_ieee13")
+    grid = compose(setup.config)
     reference = pandapower_default(grid)
     rows: list[dict[str, Any]] = [{"what": "pandapower runpp", "us": reference, "ratio": 1.0}]
 
@@ -182,28 +253,36 @@ def measure() -> dict[str, Any]:
 
     for name in ("balanced", "threephase"):
         engine = make_engine(name, grid)
-        for move_taps in (False, True):
-            us, moves = single(engine, move_taps=move_taps)
-            add(f"{name}, taps {'moving' if move_taps else 'held'}", us, tap_moves=moves)
+        for kind in KINDS:
+            us, moves = single(setup, engine, kind)
+            add(f"{name}, {kind}", us, tap_moves=moves)
     for name in ("balanced", "threephase"):
-        for move_taps in (False, True):
-            for n in (1, 4, 16, 64, 256):
-                us = batch(name, grid, n, move_taps=move_taps)
-                add(f"{name}, taps {'moving' if move_taps else 'held'}, batch of {n}", us)
+        for kind in KINDS:
+            for n in BATCHES:
+                add(f"{name}, {kind}, batch of {n}", batch(setup, name, grid, n, kind))
     command = [sys.executable, "-c", FIRST_CALL]
     first = [float(subprocess.run(command, check=True, capture_output=True).stdout) for _ in "123"]
-    return {"grid": grid.name, "engines": rows, "growth": growth(), "first_call_s": min(first)}
+    return {
+        "grid": grid.name,
+        "engines": rows,
+        "growth": growth(),
+        "first_call_s": min(first),
+        "grid2op": grid2op(python),
+    }
 
 
 def main(argv: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--grid2op", metavar="PYTHON", default=sys.executable)
     args = parser.parse_args(argv)
-    result = measure()
+    result = measure(args.grid2op)
     if args.json:
         print(json.dumps(result))
         return
-    print(f"{'ieee34_ieee13, 99 buses, random injections':55} {'us':>9} {'x pandapower':>13}")
+    print(
+        f"{'ieee34_ieee13, 99 buses: one solve of one scenario':55} {'us':>9} {'x pandapower':>13}"
+    )
     for row in result["engines"]:
         moves = f"  {row['tap_moves']:.1f} tap steps" if row.get("tap_moves") else ""
         print(f"{row['what']:55} {row['us']:9.1f} {row['ratio']:13.0f}{moves}")
@@ -213,6 +292,15 @@ def main(argv: Sequence[str]) -> None:
         print("{:6} {:6} {:8.1f} {:13.2f} {:8.1f} {:9.1f}".format(*row.values()))
     first = result["first_call_s"]
     print(f"\nfirst engine and solve after import, compiled code cached: {first:.2f} s")
+    peer = result["grid2op"]
+    if "skipped" in peer:
+        print(f"\ngrid2op was left out: {peer['skipped']}")
+        return
+    print(
+        f"\ngrid2op {peer['version']}, rte_case14_realistic (14 buses), a step that changes nothing"
+    )
+    for name, us in peer["us"].items():
+        print(f"  with {name:20} {us:9.0f} us")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,9 @@
 """How long a whole step of the plant takes: profiles, devices, network and readings.
 
-Run: ``python benchmarks/plant_step.py [--json]``. Random set-points for every device at every step
+And how long one of the environment takes, which adds the agents: their observations, the safety
+envelope, the accounts.
+
+Run: ``python -m benchmarks.plant_step [--json]``. Random set-points for every device at every step
 of 15 minutes, so that regulators move far more than in operation, and once with idle devices. CPU
 time of this one process, the best of several repeats; the reference is the same plant on
 pandapower, in the same run.
@@ -13,12 +16,14 @@ import json
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from heron.powergrid.quantities import Setpoint
 from heron.powergrid.setups import Setup, read_setup
 from simulator import BatchPlant, Plant
+from training.envs import MultiAgentMicrogrids
 
 REPEATS = 5
 NOON_S = 150.5 * 86_400.0
@@ -64,6 +69,23 @@ def single(setup: Setup, engine: str, steps: int, *, idle: bool = False) -> floa
     return best(run, steps)
 
 
+def environment(setup: Setup, engine: str, steps: int) -> float:
+    named = replace(setup, config=setup.config.model_copy(update={"engine": engine}))
+    env = MultiAgentMicrogrids(named)
+    rng = np.random.default_rng(0)
+    actions = [
+        {agent: rng.uniform(-1.0, 1.0, env.action_space(agent).shape) for agent in env.agents}
+        for _ in range(steps)
+    ]
+
+    def run() -> None:
+        env.reset(seed=0)
+        for action in actions:
+            env.step(action)
+
+    return best(run, steps)
+
+
 def batch(setup: Setup, engine: str, n: int, steps: int) -> float:
     plants = BatchPlant(setup, n, engine)
     rng = np.random.default_rng(0)
@@ -93,9 +115,16 @@ def measure(name: str) -> list[dict[str, object]]:
     def add(what: str, us: float) -> None:
         rows.append({"what": what, "us": us, "ratio": reference / us})
 
+    with_agents = environment(setup, "pandapower", 4)
+    rows.append({"what": "pandapower, environment", "us": with_agents, "ratio": 1.0})
+
+    def versus(us: float) -> dict[str, object]:
+        return {"us": us, "ratio": with_agents / us}
+
     for engine in ("balanced", "threephase"):
         add(f"{engine}, idle", single(setup, engine, 96, idle=True))
         add(f"{engine}, random", single(setup, engine, 96))
+        rows.append({"what": f"{engine}, environment", **versus(environment(setup, engine, 90))})
         for n in (1, 16, 64, 256):
             add(f"{engine}, random, batch of {n}", batch(setup, engine, n, max(4, 256 // n)))
     return rows

@@ -7,6 +7,7 @@ import asyncio
 import json
 import logging
 import signal
+import ssl
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
@@ -36,6 +37,7 @@ def run(argv: Sequence[str]) -> int:
     )
     setup = read_setup(options.setup)
     address = BrokerAddress.parse(options.broker)
+    options.token, options.tls = _page_access(options)
     part = _part_of(setup, options.agents)
     scheme = scheme_of(options.protocol)
     everyone = build_minds(
@@ -149,9 +151,11 @@ async def _observed(
             historian = await stack.enter_async_context(Historian(options.history))
             beside.append(group.create_task(historian.run()))
         if options.http is not None:
-            page = OperatorPage(setup.config, tally, bus, runtime.held)
-            port = await stack.enter_async_context(page.serve(options.http))
-            logger.info("page url=http://127.0.0.1:%d/", port)
+            page = OperatorPage(setup.config, tally, bus, runtime.held, token=options.token)
+            serving = page.serve(options.http, options.http_host, options.tls)
+            port = await stack.enter_async_context(serving)
+            scheme = "http" if options.tls is None else "https"
+            logger.info("page url=%s://%s:%d/", scheme, options.http_host, port)
         observer = Observer(bus, tally, historian)
         beside.append(group.create_task(observer.run(asyncio.Event())))
         try:
@@ -159,6 +163,31 @@ async def _observed(
         finally:
             for task in beside:
                 task.cancel()
+
+
+def _page_access(options: argparse.Namespace) -> tuple[str | None, ssl.SSLContext | None]:
+    """Return the token that the operator's page asks for, and what encrypts it, or None.
+
+    Raises:
+        ConfigError: A file cannot be used, or one of the two is missing.
+    """
+    if options.http is None:
+        return None, None
+    from controller.web.gate import read_token
+
+    token = None if options.http_token_file is None else read_token(options.http_token_file)
+    cert, key = options.http_cert, options.http_key
+    if cert is None and key is None:
+        return token, None
+    if cert is None or key is None:
+        raise ConfigError([ConfigProblem("--http-cert, --http-key", None, "both, or neither")])
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(cert, key)
+    except OSError as error:
+        expected = f"PEM files of a certificate and its key: {error.strerror or error}"
+        raise ConfigError([ConfigProblem("--http-cert", str(cert), expected)]) from error
+    return token, context
 
 
 def _positive(text: str) -> float:
@@ -229,8 +258,22 @@ def _parser() -> argparse.ArgumentParser:
         "--http",
         type=int,
         metavar="PORT",
-        help="serve the operator's page, /state, /healthz and /metrics on loopback; 0: a free port",
+        help="serve the operator's page, /state, /healthz and /metrics; 0: a free port",
     )
+    add(
+        "--http-host",
+        default="127.0.0.1",
+        metavar="ADDRESS",
+        help="where (default %(default)s: this machine only); elsewhere needs a token",
+    )
+    add(
+        "--http-token-file",
+        type=Path,
+        metavar="FILE",
+        help="file with the token that the page asks for (at least 16 characters)",
+    )
+    add("--http-cert", type=Path, metavar="FILE", help="serve https with this certificate (PEM)")
+    add("--http-key", type=Path, metavar="FILE", help="and this private key (PEM)")
     add("--history", type=Path, metavar="FILE", help="keep a history in this SQLite file")
     add("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
     add("--json", action="store_true", help="print what was done, at the end")

@@ -3,6 +3,7 @@
 Run: python examples/05_mappo_training.py --test
      python examples/05_mappo_training.py --iterations 100 --num-workers 1
      python examples/05_mappo_training.py --iterations 100 --independent-policies
+     python examples/05_mappo_training.py --test --protocol p2p
 """
 
 import json

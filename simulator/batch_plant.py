@@ -1,7 +1,7 @@
 """Many plants of one setup that step at once: arrays in, arrays out.
 
-Each scenario is what a `simulator.plant.Plant` of its own would be, to the last bit of its
-solver: the same physics, the same engine, its own time, taps and charge. Arrays carry a leading
+Each scenario is what a `simulator.plant.Plant` of its own would be, to 1e-9: the
+same physics, the same engine, its own time, taps and charge. Arrays carry a leading
 scenario axis; N scenarios, D devices in the setup's order.
 """
 
@@ -22,7 +22,7 @@ from simulator.engines.base import BatchState
 from simulator.engines.batch import BatchEngine, BatchSolution, make_batch_engine
 from simulator.fleet import BoolArray, Fleet, FleetAdvance, FloatArray, IntArray
 from simulator.physics import PhysicsState, TapState
-from simulator.plant import SETTLING_SOLVES
+from simulator.plant import MOST_SEED, SETTLING_SOLVES
 from simulator.taps import TapChangers, TapsMoved
 
 _Arrays = TypeVar("_Arrays")
@@ -134,13 +134,17 @@ class BatchPlant:
         return self._state.measurements
 
     def reset(
-        self, start_s: npt.ArrayLike, rows: IntArray | BoolArray | None = None
+        self,
+        start_s: npt.ArrayLike,
+        rows: IntArray | BoolArray | None = None,
+        seeds: npt.ArrayLike = 0,
     ) -> BatchMeasurements:
         """Start some or all scenarios anew; see `Plant.reset`.
 
         Args:
             start_s: Plant time of each start, one a row or one for all.
             rows: Which scenarios; None for all.
+            seeds: Of what devices draw, one a row or one for all.
 
         Raises:
             PlantError: A start is no such time.
@@ -151,7 +155,10 @@ class BatchPlant:
         if not (np.isfinite(starts) & (starts >= 0.0)).all():
             raise PlantError("start_s: expected times that are not negative")
         if where.size:
-            fresh = self._initial(starts)
+            drawn = np.broadcast_to(np.asarray(seeds, dtype=np.int64), where.shape)
+            if not ((drawn >= 0) & (drawn <= MOST_SEED)).all():
+                raise PlantError(f"seeds: expected 0 to {MOST_SEED}")
+            fresh = self._initial(starts, drawn)
             self._state = fresh if rows is None else _placed(self._state, where, fresh)
         return self._state.measurements
 
@@ -248,10 +255,11 @@ class BatchPlant:
         if problems:
             raise PlantError("; ".join(problems))
 
-    def _initial(self, starts_s: FloatArray) -> _State:
+    def _initial(self, starts_s: FloatArray, seeds: IntArray | None = None) -> _State:
         """Settle each scenario's regulators on the idle devices."""
         row = self.setup.profiles.means_at(starts_s, 0.0)
-        now = self._fleet.at_reset(row, starts_s[:, None])
+        drawn = 0 if seeds is None else seeds[:, None]
+        now = self._fleet.at_reset(row, starts_s[:, None], drawn)
         scale = self._fleet.load_scale(row)
 
         def solve(grid: BatchState) -> BatchSolution:

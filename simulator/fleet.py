@@ -108,18 +108,24 @@ class Fleet:
         p_mw, q_mvar = (np.concatenate(values) for values in zip(*pairs, strict=True))
         return p_mw[self._outer], q_mvar[self._outer]
 
-    def at_reset(self, row: FloatArray, time_s: float | FloatArray) -> FleetAdvance:
+    def at_reset(
+        self, row: FloatArray, time_s: float | FloatArray, seed: int | IntArray = 0
+    ) -> FleetAdvance:
         """Return idle devices at an instant, with the states that a reset gives them.
 
         Args:
             row: (..., n_columns) profiles at that instant.
             time_s: The instant; (n_scenarios, 1) for a batch.
+            seed: Of what devices draw; (n_scenarios, 1) for a batch.
         """
         lead = row.shape[:-1]
         p_set, q_set = (np.broadcast_to(x, (*lead, x.size)) for x in self.idle())
         states: tuple[PhysicsState, ...] = tuple(
             {
-                name: np.broadcast_to(values, (*lead, group.physics.n)).copy()
+                name: np.broadcast_to(
+                    values if name != "seed" else np.asarray(seed, dtype=np.float64),
+                    (*lead, group.physics.n),
+                ).copy()
                 for name, values in group.physics.initial_state().items()
             }
             for group in self._groups

@@ -33,6 +33,9 @@ from simulator.taps import TapChangers, TapsMoved
 SETTLING_SOLVES = 20
 """Solves that a reset allows for regulators to come to rest."""
 
+MOST_SEED = 2**53
+"""Seeds are kept among the devices' states, which are floating-point numbers."""
+
 _Moved: TypeAlias = TapsMoved[Solution]
 
 
@@ -104,17 +107,19 @@ class Plant:
         """Start anew with idle devices, initial charge and regulators at rest.
 
         Args:
-            seed: Taken so that every part of a run is reset by the same call; the plant
-                itself draws nothing at random.
+            seed: Of what devices draw, such as the charge of cars that come; None for 0. A setup
+                without such devices is the same under every seed.
             start_s: Plant time since the start of the data year, not negative.
 
         Raises:
-            PlantError: The start is no such time.
+            PlantError: The start is no such time, or the seed none.
             PowerFlowDiverged: No solution; the plant stays as it was.
         """
         if not (math.isfinite(start_s) and start_s >= 0.0):
             raise PlantError(f"start_s = {start_s!r}: expected a time that is not negative")
-        self._state = self._initial(start_s)
+        if seed is not None and not 0 <= seed <= MOST_SEED:
+            raise PlantError(f"seed = {seed!r}: expected 0 to {MOST_SEED}")
+        self._state = self._initial(start_s, seed or 0)
         return self._state.measurements
 
     def step(
@@ -233,10 +238,10 @@ class Plant:
         if problems:
             raise PlantError("; ".join(problems))
 
-    def _initial(self, start_s: float) -> PlantState:
+    def _initial(self, start_s: float, seed: int = 0) -> PlantState:
         """Settle the regulators on the idle devices."""
         row = self.setup.profiles.means(start_s, 0.0)
-        now = self._fleet.at_reset(row, start_s)
+        now = self._fleet.at_reset(row, start_s, seed)
         scale = self._fleet.load_scale(row)
         injections = Injections(scale, now.p_mw, now.q_mvar)
 

@@ -20,6 +20,7 @@ from heron.powergrid.agents import scheme_of
 from training.envs.robustness import Robustness, robustness_of, words_of
 
 Algorithm = Literal["ppo", "ippo", "mappo"]
+_FORECASTS: dict[str, bool | str] = {"day_ahead": True, "typical": "typical", "none": False}
 SETPOINT = "setpoint"
 """The protocol by which policies command set-points, and the batched environment knows."""
 SINGLE_ENVS = 4
@@ -57,11 +58,15 @@ class TrainOptions(BaseModel):
             with batched sampling.
         local_credit: Let each agent learn from its own cost, the feeder's and all violations,
             without the noise of what the others pay; only with batched sampling.
+        action_credit: Let each action learn without the noise of what the agent's other actions
+            earn by themselves; only with batched sampling and a discount of 0.
         storage_shaping: Pay for a charge when it is made, by what the day's prices will make of
             it, in place of when it is sold; only with batched sampling.
         seed: Seed of everything.
         penalty: Overrides the setup's penalty.
         share_reward: Overrides the setup's sharing.
+        forecast: Overrides what the setup says of the prices that agents know: ``day_ahead``,
+            ``typical`` or ``none``.
         visibility_level: Whose view the observation is built for.
         protocol: How the agents coordinate, as `heron.powergrid.agents.scheme_of` takes it;
             another than ``setpoint`` samples one environment at a time.
@@ -106,10 +111,12 @@ class TrainOptions(BaseModel):
     reward_scale: float = Field(20.0, gt=0)
     idle_baseline: bool = True
     local_credit: bool = True
+    action_credit: bool = False
     storage_shaping: bool = True
     seed: int = Field(0, ge=0)
     penalty: float | None = Field(None, ge=0)
     share_reward: bool | None = None
+    forecast: Literal["day_ahead", "typical", "none"] | None = None
     visibility_level: Literal["system", "upper_level", "owner", "public"] = "upper_level"
     protocol: str = SETPOINT
     checkpoint_freq: int = Field(10, ge=0)
@@ -169,6 +176,11 @@ class TrainOptions(BaseModel):
         return 0.0 if self.storage_shaping and self.batched else 0.99
 
     @property
+    def credits_actions(self) -> bool:
+        """Whether each action has an advantage of its own."""
+        return self.action_credit and self.batched and self.discount == 0.0
+
+    @property
     def shared_actor(self) -> bool:
         """Whether all agents use one network."""
         return self.algorithm != "ippo" and not self.independent_policies
@@ -196,6 +208,7 @@ class TrainOptions(BaseModel):
             "penalty": self.penalty,
             "share_reward": self.share_reward,
             "engine": self.engine,
+            "forecast": None if self.forecast is None else _FORECASTS[self.forecast],
             "visibility_level": self.visibility_level,
             "protocol": None if self.protocol == SETPOINT else self.protocol,
         }

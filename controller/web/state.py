@@ -38,6 +38,8 @@ def loop_state(
                 for m in config.microgrid_configs
             ),
         ],
+        "market": None if tally.last_market is None else tally.last_market.model_dump(),
+        "policies": [tally.policy_reports[a].model_dump() for a in sorted(tally.policy_reports)],
         "alarms": [a.model_dump() for a in list(tally.alarms)[-10:]],
     }
 
@@ -46,8 +48,10 @@ def _area(
     name: str, meter: str, devices: tuple[str, ...], tally: Tally, held: Mapping[str, str]
 ) -> dict[str, Any]:
     account = None if tally.account is None else tally.account.agents.get(name)
+    status = tally.statuses.get(name)
     return {
         "name": name,
+        "mode": None if status is None else status.mode,
         "online": _online(name, tally),
         "policy": tally.policies.get(name),
         "held": held.get(name),

@@ -282,6 +282,9 @@ class ModbusConnection:
             self._note_silence(breaker)
             raise DeviceTimeout(device, self._timeout_s) from error
         except ConnectionError as error:
+            # It may be this unit's answer that ends the connection: it is not asked at once again.
+            breaker.failed()
+            self._breakers[unit] = breaker
             raise LinkDown(device, self.address, self._timeout_s) from error
         self._silent = 0
         if breaker.open:

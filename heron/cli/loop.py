@@ -35,8 +35,9 @@ logger = logging.getLogger(__name__)
 READY_S = 180.0
 """Wall seconds until a process is ready; at the very first start the engine compiles."""
 MEMORY_EVERY_S = 1.0
-GRACE_S = 3.0
-"""Wall seconds between a process' end and the message that explains it."""
+GRACE_S = 30.0
+"""Wall seconds between a process' end without error and the message that explains it: on a machine
+that has more to do than it can, the message may wait long in our own queue."""
 
 FREE_PERIOD_S = 0.1
 """Wall seconds between two cycles of a device, and two steps of the plant, without lock-step."""
@@ -126,6 +127,7 @@ class LoopRunner:
                 if self._watch is not None:
                     jobs.append(group.create_task(_as_coroutine(self._watch)))
                 await self._unless_stopped(observer.until(_finished))
+                await observer.caught_up()
             self._result.outcome = "finished" if _finished(self._result.tally) else "stopped"
             for job in jobs:
                 job.cancel()

@@ -54,13 +54,15 @@ class HeronEnvCore(EventDriven):
         those below it can be found with `get_heron_agent` and tick in event-driven mode.
 
         Raises:
-            ConfigError: Another agent has one of the ids.
+            ConfigError: Another agent has one of the ids, or an agent would report to itself,
+                directly or through those it names.
         """
         problems = [
             ConfigProblem(f"{self.env_id}: agent_id", a.agent_id, "an id that no other agent has")
             for a in agent.family()
             if self._known.get(a.agent_id, a) is not a
         ]
+        problems += self._circles(agent)
         if problems:
             raise ConfigError(problems)
         self._registered[agent.agent_id] = agent
@@ -72,6 +74,25 @@ class HeronEnvCore(EventDriven):
                 self.proxy.register(member)
             if new and self._scheduler is not None:
                 self._start_ticking(member, self._scheduler)
+
+    def _circles(self, newcomer: Agent) -> Iterator[ConfigProblem]:
+        """Yield the members of a family that would report to themselves.
+
+        Coordinators refuse a circle among those they hold; one made of ``upstream_id`` names
+        alone shows only here, where the agents meet.
+        """
+        family = {agent.agent_id: agent for agent in newcomer.family()}
+        for name, member in family.items():
+            path = [name]
+            above = member.upstream_id
+            while above is not None and above not in path:
+                path.append(above)
+                agent = family.get(above) or self._known.get(above)
+                above = None if agent is None else agent.upstream_id
+            if above == name:
+                circle = " -> ".join([*path, name])
+                expected = f"an agent that does not report to it ({circle})"
+                yield ConfigProblem(f"{name}: upstream_id", member.upstream_id, expected)
 
     def get_heron_agent(self, agent_id: str) -> Agent | None:
         """Return an agent at any level, or None."""

@@ -11,7 +11,6 @@ import asyncio
 import logging
 import random
 import socket
-import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -181,7 +180,7 @@ class MqttBus(Bus):
             ),
             timeout=self._patience.answer_s,
             keepalive=self._patience.keepalive_s,
-            tls_context=ssl.create_default_context() if address.tls else None,
+            tls_context=address.tls_context(),
             socket_options=[_NO_DELAY],
         )
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import ssl
 import threading
 import time
 import uuid
@@ -142,7 +141,7 @@ class MqttBroker(Broker):
         if address.username is not None:
             client.username_pw_set(address.username, address.password)
         if address.tls:
-            client.tls_set_context(ssl.create_default_context())
+            client.tls_set_context(address.tls_context())
         client.connect_timeout = self._timeout_s
         client.reconnect_delay_set(min_delay=1, max_delay=5)
         client.on_connect = self._on_connect

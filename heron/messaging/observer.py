@@ -80,6 +80,7 @@ class Observer:
         self._sink = sink
         self._now = now
         self._changed = asyncio.Condition()
+        self._heard: list[Subscription[Any]] = []
 
     async def run(self, listening: asyncio.Event) -> None:
         """Listen until cancelled; ``listening`` is set when every topic is subscribed."""
@@ -88,6 +89,7 @@ class Observer:
                 messages = await stack.enter_async_context(
                     self._bus.subscribe(topic, capacity=16_384)
                 )
+                self._heard.append(messages)
                 group.create_task(self._take(topic.name, messages))
             listening.set()
 
@@ -95,6 +97,15 @@ class Observer:
         """Wait until the tally fulfils a condition."""
         async with self._changed:
             await self._changed.wait_for(lambda: condition(self.tally))
+
+    async def caught_up(self) -> None:
+        """Wait until everything that has come in is taken.
+
+        Each topic has a queue of its own, so the last message of one may be taken long before
+        earlier ones of another.
+        """
+        async with self._changed:
+            await self._changed.wait_for(lambda: not any(m.waiting for m in self._heard))
 
     async def _take(self, topic: str, messages: Subscription[Any]) -> None:
         async for agent, message in messages:

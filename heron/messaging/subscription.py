@@ -39,6 +39,11 @@ class Subscription(Generic[M]):
             return self.topic.wildcard(self.site)
         return self.topic.path(self.site, self.agent)
 
+    @property
+    def waiting(self) -> int:
+        """How many messages are in the queue."""
+        return len(self._pending)
+
     def matches(self, path: str) -> bool:
         """Tell whether a full topic belongs here."""
         agent = self.topic.agent_of(path)

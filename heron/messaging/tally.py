@@ -15,6 +15,7 @@ from heron.messaging.wire import (
     MarketRecord,
     Message,
     PlantClock,
+    PolicyReport,
     Status,
     StepAccount,
     Telemetry,
@@ -174,6 +175,7 @@ class Tally:
     clock: PlantClock | None = None
     account: StepAccount | None = None
     last_market: MarketRecord | None = None
+    policy_reports: dict[str, PolicyReport] = field(default_factory=dict)
     statuses: dict[str, Status] = field(default_factory=dict)
     telemetry: dict[str, Telemetry] = field(default_factory=dict)
     results: dict[str, CommandResult] = field(default_factory=dict)
@@ -218,10 +220,10 @@ class Tally:
             case MarketRecord():
                 self.market.add(message)
                 self.last_market = message
+            case PolicyReport():
+                self.policy_reports[agent] = message
             case Alarm():
                 self.alarms.append(message)
-            case _:
-                pass
 
     def _note_closed(self, at_s: float) -> None:
         """A device acted: in lock-step all on one step, else one on a coordinator's command."""

@@ -14,13 +14,13 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import Any, Literal, Protocol, Self, runtime_checkable
+from typing import Any, Literal, Protocol, Self, get_args, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
 from heron.core import FeatureProvider, State
-from heron.errors import ManifestMismatch, PolicyError
+from heron.errors import ConfigError, ConfigProblem, ManifestMismatch, PolicyError
 from heron.policy.encoder import JointEncoder
 
 FloatArray = npt.NDArray[np.float32]
@@ -323,8 +323,12 @@ def codec_of(agent: Any, view: View = "upper_level") -> PolicyCodec:
             ``system``: also what only the system operator may see.
 
     Raises:
+        ConfigError: There is no such view.
         PolicyError: A device cannot say what its action is.
     """
+    if view not in get_args(View):
+        expected = f"one of {', '.join(get_args(View))}"
+        raise ConfigError([ConfigProblem("visibility_level", view, expected)])
     fields: list[FieldSpec] = []
     setpoints: list[SetpointSpec] = []
     for owner in (agent, *agent.subordinates.values()):

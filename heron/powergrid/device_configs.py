@@ -385,6 +385,9 @@ class EVChargerConfig(DeviceConfig):
     Attributes:
         arrival_hour: Hour of day at which the car comes.
         departure_hour: Hour of day at which it leaves, with ``soc_target`` wanted.
+        init_soc: What is in a car that comes.
+        init_soc_spread: By how much that differs from day to day, either way: drawn evenly, by
+            the seed of the plant's reset.
         v2g: Whether it may discharge.
     """
 
@@ -398,6 +401,7 @@ class EVChargerConfig(DeviceConfig):
     arrival_hour: float = Field(18.0, ge=0.0, lt=24.0)
     departure_hour: float = Field(7.0, ge=0.0, lt=24.0)
     init_soc: Fraction = 0.4
+    init_soc_spread: Fraction = 0.0
     soc_target: Fraction = 0.9
     ch_eff: Efficiency = 0.93
     dsc_eff: Efficiency = 0.93

@@ -166,9 +166,9 @@ class PlanBook:
         begun = sorted((d for d in self.plans if d <= day), reverse=True)
         candidates = [self.plans[d] for d in begun]
         for plan in candidates if active is None else [active, *candidates]:
-            step = round((time_s - plan.day * DAY_S) / self.step_s)
-            if 0 <= step < len(plan.p_mw):
-                return plan, step
+            elapsed = (time_s - plan.day * DAY_S) / self.step_s
+            if 0.0 <= elapsed < len(plan.p_mw):
+                return plan, min(round(elapsed), len(plan.p_mw) - 1)
         raise PolicyError(f"no plan for day {day} of the data year")
 
 

@@ -32,7 +32,8 @@ class ManagedPolicy(Protocol):
 def obey(agent_id: str, policy: object, request: PolicyRequest) -> PolicyReport:
     """Do what was asked, or say in the report why not."""
     if not isinstance(policy, ManagedPolicy):
-        return PolicyReport(agent=agent_id, refused="no policy that can be promoted or rolled back decides here")
+        why = "no policy that can be promoted or rolled back decides here"
+        return PolicyReport(agent=agent_id, refused=why)
     refused = ""
     if request.action != "report":
         if authority_of(request.issuer) < Authority.OPERATOR:

@@ -30,7 +30,7 @@ class _Ticker:
             # retimed: a new grid starts at the present tick
             self.config, self.origin, self.count = config, self.next_tick, 0
         # on a grid without jitter, time is a product and not a sum: no drift after a million
-        if self.config.rng is None:
+        if self.config.rng is None and not self.config.measured:
             self.count += 1
             self.next_tick = self.origin + self.count * self.config.tick_interval
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Self
@@ -19,6 +20,7 @@ SYSTEM_TICK_S = 300.0
 
 _SHORTEST_TICK_RATIO = 0.01
 _BLOCK = 128
+_MEASURABLE = ("tick_interval", "obs_delay", "act_delay", "msg_delay")
 
 
 class JitterType(StrEnum):
@@ -45,7 +47,9 @@ class TickConfig:
         rng: Where jitter is drawn from. Agents never share it: each takes its own stream with
             `for_agent`.
         seed: Seed of those streams.
-        tick_jitter_ratio: The same as ``jitter_ratio`` for the interval alone; None: no different.
+        measured: Intervals or delays that were measured, in seconds, by the name of the attribute
+            (``tick_interval``, ``obs_delay``, ``act_delay``, ``msg_delay``). They come in their
+            order, and from the start again after the last, instead of what is nominal.
     """
 
     tick_interval: float = FIELD_TICK_S
@@ -57,7 +61,10 @@ class TickConfig:
     min_delay: float = 0.0
     rng: np.random.Generator | None = dataclasses.field(default=None, repr=False, compare=False)
     seed: int | None = None
-    tick_jitter_ratio: float | None = None
+    measured: Mapping[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
+    _position: dict[str, int] = dataclasses.field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
     _drawn: list[float] = dataclasses.field(
         default_factory=list, init=False, repr=False, compare=False
     )
@@ -72,11 +79,17 @@ class TickConfig:
             problems.append(
                 ConfigProblem("TickConfig.tick_interval", self.tick_interval, "above 0 s")
             )
-        problems += [
-            ConfigProblem(f"TickConfig.{name}", value, "0 to 1")
-            for name in ("jitter_ratio", "tick_jitter_ratio")
-            if (value := getattr(self, name)) is not None and not 0 <= value <= 1
-        ]
+        if not 0 <= self.jitter_ratio <= 1:
+            problems.append(ConfigProblem("TickConfig.jitter_ratio", self.jitter_ratio, "0 to 1"))
+        for name, values in self.measured.items():
+            where, least = f"TickConfig.measured.{name}", 0.0
+            if name not in _MEASURABLE:
+                problems.append(ConfigProblem(where, values, f"one of {', '.join(_MEASURABLE)}"))
+            if name == "tick_interval":
+                least = math.ulp(0.0)
+            if not values or not all(math.isfinite(x) and x >= least for x in values):
+                expected = f"finite seconds, {'above' if least else 'at least'} 0, one or more"
+                problems.append(ConfigProblem(where, values, expected))
         if self.jitter_type not in tuple(JitterType):
             problems.append(
                 ConfigProblem(
@@ -127,8 +140,7 @@ class TickConfig:
     @property
     def jittered(self) -> bool:
         """Tell whether anything scatters."""
-        ratios = (self.jitter_ratio, self.tick_jitter_ratio or 0.0)
-        return self.jitter_type is not JitterType.NONE and max(ratios) > 0
+        return self.jitter_type is not JitterType.NONE and self.jitter_ratio > 0
 
     def for_agent(self, agent_id: str, seed: int | None = None) -> Self:
         """Return a copy that draws from the agent's own stream.
@@ -148,30 +160,42 @@ class TickConfig:
     def next_tick_interval(self) -> float:
         """Draw the next interval; never below 1 % of the nominal one."""
         interval = self.tick_interval
+        if self.measured and "tick_interval" in self.measured:
+            return self._next_measured("tick_interval")
         if self.rng is None:
             return interval
-        ratio = self.jitter_ratio if self.tick_jitter_ratio is None else self.tick_jitter_ratio
-        return max(self._scatter(interval, ratio), _SHORTEST_TICK_RATIO * interval)
+        return max(self._scatter(interval), _SHORTEST_TICK_RATIO * interval)
 
     def next_obs_delay(self) -> float:
         """Draw the next observation delay."""
+        if self.measured and "obs_delay" in self.measured:
+            return self._next_measured("obs_delay")
         return self.obs_delay if self.rng is None else self._scatter(self.obs_delay)
 
     def next_act_delay(self) -> float:
         """Draw the next action delay."""
+        if self.measured and "act_delay" in self.measured:
+            return self._next_measured("act_delay")
         return self.act_delay if self.rng is None else self._scatter(self.act_delay)
 
     def next_msg_delay(self) -> float:
         """Draw the next message delay."""
+        if self.measured and "msg_delay" in self.measured:
+            return self._next_measured("msg_delay")
         return self.msg_delay if self.rng is None else self._scatter(self.msg_delay)
 
-    def _scatter(self, nominal: float, ratio: float | None = None) -> float:
-        ratio, rng = self.jitter_ratio if ratio is None else ratio, self.rng
-        if nominal * ratio == 0.0 or rng is None or self.jitter_type is JitterType.NONE:
+    def _next_measured(self, name: str) -> float:
+        values, at = self.measured[name], self._position.get(name, 0)
+        self._position[name] = (at + 1) % len(values)
+        return values[at]
+
+    def _scatter(self, nominal: float) -> float:
+        rng = self.rng
+        if nominal == 0.0 or rng is None or self.jitter_type is JitterType.NONE:
             return nominal
         # drawn in blocks: one number at a time costs ten times as much
         if not self._drawn:
             uniform = self.jitter_type is JitterType.UNIFORM
             block = rng.uniform(-1.0, 1.0, _BLOCK) if uniform else rng.standard_normal(_BLOCK)
-            self._drawn = block.tolist()
-        return max(nominal * (1.0 + ratio * self._drawn.pop()), self.min_delay, 0.0)
+            self._drawn = (1.0 + self.jitter_ratio * block).tolist()
+        return max(nominal * self._drawn.pop(), self.min_delay, 0.0)

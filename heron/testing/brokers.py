@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import getpass
 import shutil
 import tempfile
 from collections.abc import AsyncIterator
@@ -23,15 +24,22 @@ def mosquitto_path() -> str | None:
 
 
 @asynccontextmanager
-async def mosquitto(port: int | None = None) -> AsyncIterator[str]:
+async def mosquitto(
+    port: int | None = None, *settings: str, scheme: str = "mqtt"
+) -> AsyncIterator[str]:
     """Run mosquitto on loopback with a configuration of its own; gives its URL.
+
+    Args:
+        port: None takes a free one.
+        settings: Further lines of its configuration, e.g. its certificate.
+        scheme: Of the URL.
 
     Raises:
         BrokerUnavailable: It is not installed, or did not come up.
     """
     path = mosquitto_path()
     port = free_port() if port is None else port
-    url = f"mqtt://{LOOPBACK}:{port}"
+    url = f"{scheme}://{LOOPBACK}:{port}"
     if path is None:
         raise BrokerUnavailable(url, "mosquitto is not installed")
     with tempfile.TemporaryDirectory() as folder:
@@ -39,6 +47,8 @@ async def mosquitto(port: int | None = None) -> AsyncIterator[str]:
         config.write_text(
             f"listener {port} {LOOPBACK}\nallow_anonymous true\nset_tcp_nodelay true\n"
             "persistence false\nlog_type error\n"
+            # Started by root, it would become another user, who cannot read our files.
+            f"user {getpass.getuser()}\n" + "".join(f"{line}\n" for line in settings)
         )
         process = await asyncio.create_subprocess_exec(
             path, "-c", str(config), stdout=asyncio.subprocess.DEVNULL

@@ -6,6 +6,7 @@ What each step computes is written down once more, for one scenario, in `simulat
 from __future__ import annotations
 
 from simulator.engines.arrays import Network
+from simulator.engines.base import FloatArray
 from simulator.engines.jit import inner
 from simulator.engines.lane_arrays import PAIR, Lanes
 from simulator.engines.simd import WIDTH, chosen, larger, load, root, spread, store
@@ -104,35 +105,18 @@ def factor(net: Network, w: Lanes) -> None:
 @inner
 def iterate(net: Network, w: Lanes) -> None:
     """Take one step of the fixed point in the active lanes; leave its largest change."""
-    n = len(w.dirty)
-    w.b[: n * PAIR] = w.rhs
+    w.b[: len(w.rhs)] = w.rhs
     draw(net, w)
     forward(net, w)
-    backward(net, w)
-    worst = spread(0.0)
-    active = load(w.active, 0)
-    for i in range(n):
-        at = i * PAIR
-        b_r, b_i = load(w.b, at), load(w.b, at + WIDTH)
-        v_r, v_i = load(w.v, at), load(w.v, at + WIDTH)
-        d_r, d_i = b_r - v_r, b_i - v_i
-        worst = larger(d_r * d_r + d_i * d_i, worst)
-        store(w.v, at, chosen(active, b_r, v_r))
-        store(w.v, at + WIDTH, chosen(active, b_i, v_i))
-    store(w.worst, 0, worst)
+    backward(net, w, w.active)
 
 
 @inner
 def no_load(net: Network, w: Lanes) -> None:
     """Set ``v`` of the cold lanes to the voltages of the network without its shunts."""
-    n = len(w.dirty)
-    w.b[: n * PAIR] = w.rhs
+    w.b[: len(w.rhs)] = w.rhs
     forward(net, w)
-    backward(net, w)
-    cold = load(w.cold, 0)
-    for k in range(2 * n):
-        at = k * WIDTH
-        store(w.v, at, chosen(cold, load(w.b, at), load(w.v, at)))
+    backward(net, w, w.cold)
 
 
 @inner
@@ -159,9 +143,11 @@ def forward(net: Network, w: Lanes) -> None:
 
 
 @inner
-def backward(net: Network, w: Lanes) -> None:
-    """Substitute through the upper factor, in place."""
+def backward(net: Network, w: Lanes, lanes: FloatArray) -> None:
+    """Substitute through the upper factor, in place; let ``v`` follow in some of the lanes."""
     zero = spread(0.0)
+    worst = zero
+    on = load(lanes, 0)
     n_lower = len(net.l_idx)
     diagonal = n_lower + len(net.u_idx)
     for i in range(len(w.dirty) - 1, net.n_fixed - 1, -1):
@@ -175,8 +161,14 @@ def backward(net: Network, w: Lanes) -> None:
             x_i, y_i = x_i - u_r * b_i, y_i + u_i * b_r
         d_r, d_i = load(w.inv_d, i * PAIR), load(w.inv_d, i * PAIR + WIDTH)
         x_r, x_i = x_r + y_r, x_i - y_i
-        store(w.b, i * PAIR, x_r * d_r - x_i * d_i)
-        store(w.b, i * PAIR + WIDTH, x_r * d_i + x_i * d_r)
+        b_r, b_i = x_r * d_r - x_i * d_i, x_r * d_i + x_i * d_r
+        store(w.b, i * PAIR, b_r)
+        store(w.b, i * PAIR + WIDTH, b_i)
+        v_r, v_i = load(w.v, i * PAIR), load(w.v, i * PAIR + WIDTH)
+        store(w.v, i * PAIR, chosen(on, b_r, v_r))
+        store(w.v, i * PAIR + WIDTH, chosen(on, b_i, v_i))
+        v_r, v_i = b_r - v_r, b_i - v_i
+        worst = larger(v_r * v_r + v_i * v_i, worst)
     for i in range(net.n_fixed - 1, -1, -1):
         x_r, x_i = load(w.b, i * PAIR), load(w.b, i * PAIR + WIDTH)
         y_r, y_i = zero, zero
@@ -190,8 +182,15 @@ def backward(net: Network, w: Lanes) -> None:
         d = net.base[diagonal + i]
         d_r, d_i = spread(d.real), spread(d.imag)
         x_r, x_i = x_r + y_r, x_i - y_i
-        store(w.b, i * PAIR, x_r * d_r - x_i * d_i)
-        store(w.b, i * PAIR + WIDTH, x_r * d_i + x_i * d_r)
+        b_r, b_i = x_r * d_r - x_i * d_i, x_r * d_i + x_i * d_r
+        store(w.b, i * PAIR, b_r)
+        store(w.b, i * PAIR + WIDTH, b_i)
+        v_r, v_i = load(w.v, i * PAIR), load(w.v, i * PAIR + WIDTH)
+        store(w.v, i * PAIR, chosen(on, b_r, v_r))
+        store(w.v, i * PAIR + WIDTH, chosen(on, b_i, v_i))
+        v_r, v_i = b_r - v_r, b_i - v_i
+        worst = larger(v_r * v_r + v_i * v_i, worst)
+    store(w.worst, 0, worst)
 
 
 @inner

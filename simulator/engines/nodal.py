@@ -183,11 +183,11 @@ def threephase_model(grid: Grid) -> NodalModel:
     for line in grid.lines:
         if line.closed:
             ends = [(b, p) for b in (line.from_bus, line.to_bus) for p in line.phases]
-            nodes, y = [index[e] for e in ends], pi_section(line) * kv[line.from_bus] ** 2
-            model.stamp(nodes, y)
+            nodes, pi = [index[e] for e in ends], pi_section(line) * kv[line.from_bus] ** 2
+            model.stamp(nodes, pi)
             if line.ampacity_a is not None:
                 rated_lines[line.name] = line_terminals(
-                    nodes, y, line.ampacity_a * kv[line.from_bus] / 1e3, 6
+                    nodes, pi, line.ampacity_a * kv[line.from_bus] / 1e3, 6
                 )
     for owner, capacitor in enumerate(grid.capacitors):
         n = len(capacitor.phases)

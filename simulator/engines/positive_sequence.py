@@ -160,8 +160,8 @@ def balanced_model(grid: Grid) -> NodalModel:
             model.stamp(ends, pi)
             if line.ampacity_a is not None:
                 # what one node stands for is three phases, and a lateral carries it on fewer
-                rated = line.ampacity_a * kv[line.from_bus] / 1e3 * len(line.phases) / 3.0
-                rated_lines[line.name] = line_terminals(ends, pi, rated, 2)
+                most = line.ampacity_a * kv[line.from_bus] / 1e3 * len(line.phases) / 3.0
+                rated_lines[line.name] = line_terminals(ends, pi, most, 2)
     for owner, capacitor in enumerate(grid.capacitors):
         node = index[capacitor.bus]
         ratio = kv[capacitor.bus] / capacitor.element_kv

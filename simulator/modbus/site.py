@@ -39,8 +39,7 @@ class MeterImage(UnitImage):
         self.publish(
             {
                 **self.table.reading_values(reading),
-                "213.TotWhImp": self._imported.positive,
-                "213.TotWhExp": self._imported.negative,
+                **self.table.energy_values(self._imported.positive, self._imported.negative),
             }
         )
 

@@ -27,7 +27,7 @@ Reasons = IntArray | int
 """(..., n_devices) sums of `BIT`, or 0 where no device has any."""
 PhysicsState = Mapping[str, FloatArray]
 """(..., n_devices) arrays by name. ``soc`` is shown in the readings; ``p_mw`` is the power at
-the end of the step, from which a ramp starts."""
+the end of the step, from which a ramp starts; ``seed``, where it stands, is the reset's."""
 
 ConfigT = TypeVar("ConfigT", bound=DeviceConfig)
 

@@ -13,6 +13,7 @@ from simulator.physics.base import (
     TOLERANCE,
     Advance,
     Ambient,
+    BoolArray,
     DevicePhysics,
     FloatArray,
     PhysicsState,
@@ -28,6 +29,8 @@ class EVChargerPhysics(DevicePhysics[EVChargerConfig]):
     A car comes at ``arrival_hour`` with ``init_soc`` in it and leaves at ``departure_hour``;
     the same hour twice means that it leaves and comes at once. Power asked of an empty place
     is not carried out. A step in which a car comes or goes carries the power for that part.
+    With ``init_soc_spread`` each day's car brings another charge, drawn from the reset's seed,
+    the charger's number and the day alone: the same car comes however time is cut.
     """
 
     stores_energy = True
@@ -36,6 +39,7 @@ class EVChargerPhysics(DevicePhysics[EVChargerConfig]):
         super().__init__(configs)
         self.capacity_mwh = np.array([c.e_capacity_mwh for c in configs])
         self.init_soc = np.array([c.init_soc for c in configs])
+        self.spread = np.array([c.init_soc_spread for c in configs])
         self.charge_efficiency = np.array([c.ch_eff for c in configs])
         self.discharge_efficiency = np.array([c.dsc_eff for c in configs])
         self.efficiencies = (self.charge_efficiency, self.discharge_efficiency)
@@ -45,7 +49,7 @@ class EVChargerPhysics(DevicePhysics[EVChargerConfig]):
 
     def initial_state(self) -> PhysicsState:
         """A car as it comes."""
-        return {"p_mw": np.zeros(self.n), "soc": self.init_soc}
+        return {"p_mw": np.zeros(self.n), "soc": self.init_soc, "seed": np.zeros(self.n)}
 
     def idle(self) -> tuple[FloatArray, FloatArray]:
         """Do not charge."""
@@ -61,10 +65,12 @@ class EVChargerPhysics(DevicePhysics[EVChargerConfig]):
         since_arrival_s = np.mod(ambient.time_s - self.arrival_s, DAY_S)
         stays_s = np.minimum(np.maximum(self.stay_s - since_arrival_s, 0.0), dt_s)
         new_car_s = np.minimum(np.maximum(dt_s - (DAY_S - since_arrival_s), 0.0), self.stay_s)
-        soc = np.where(since_arrival_s == 0.0, self.init_soc, state["soc"])
-        here_mwh, soc = self._charge(soc, asked_mw, stays_s / 3600.0)
         came = new_car_s > 0.0
-        new_mwh, new_soc = self._charge(self.init_soc, asked_mw, new_car_s / 3600.0)
+        now = since_arrival_s == 0.0
+        brought = self._brought(state["seed"], ambient.time_s, now, came, dt_s)
+        soc = np.where(now, brought, state["soc"])
+        here_mwh, soc = self._charge(soc, asked_mw, stays_s / 3600.0)
+        new_mwh, new_soc = self._charge(brought, asked_mw, new_car_s / 3600.0)
         p_mw = (here_mwh + np.where(came, new_mwh, 0.0)) / (dt_s / 3600.0)
         present_s = stays_s + new_car_s
         absent = (present_s < dt_s) & (np.abs(asked_mw) > TOLERANCE)
@@ -77,9 +83,33 @@ class EVChargerPhysics(DevicePhysics[EVChargerConfig]):
             | (absent * BIT[ClipReason.AVAILABILITY])
             | (limited * BIT[ClipReason.STATE_OF_CHARGE])
         )
-        new = {"p_mw": end_mw, "soc": np.where(came, new_soc, soc)}
+        new = {"p_mw": end_mw, "soc": np.where(came, new_soc, soc), "seed": state["seed"]}
         at_end_s = np.mod(ambient.time_s + dt_s - self.arrival_s, DAY_S)
         return Advance(p_mw, q_mvar, new, reasons, None, at_end_s < self.stay_s)
+
+    def _brought(
+        self,
+        seed: FloatArray,
+        time_s: float | FloatArray,
+        now: BoolArray,
+        came: BoolArray,
+        dt_s: float,
+    ) -> FloatArray:
+        """Return the charge of the car that comes at the start of a step, or within it."""
+        soc = np.broadcast_to(self.init_soc, seed.shape)
+        if not self.spread.any():
+            return soc
+        soc = soc.copy()
+        # A car that comes in a step comes before its end, and one that comes now, at its start.
+        when_s = np.where(came, time_s + dt_s, np.broadcast_to(time_s, seed.shape))
+        days = np.floor((when_s - self.arrival_s) / DAY_S + 1e-9).astype(np.int64)
+        for where in np.argwhere((now | came) & (self.spread > 0.0)):
+            place = tuple(where.tolist())
+            k = place[-1]
+            # The day before the data year has the number -1, which no seed sequence takes.
+            rng = np.random.default_rng([int(seed[place]), k, int(days[place]) + 1])
+            soc[place] += rng.uniform(-self.spread[k], self.spread[k])
+        return np.asarray(np.clip(soc, 0.0, 1.0))
 
     def _charge(
         self, soc: FloatArray, asked_mw: FloatArray, hours: FloatArray

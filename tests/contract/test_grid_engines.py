@@ -320,6 +320,29 @@ def test_batch_equals_single_scenario_by_scenario(
     assert moves > 50
 
 
+def test_what_a_scenario_gives_does_not_depend_on_its_neighbours(
+    pair: tuple[Engine, BatchEngine], setup_grid: Grid
+) -> None:
+    """To the last bit: in whatever lane it runs, beside whomever, and after whatever."""
+    _, batch = pair
+    rng = np.random.default_rng(9)
+    n = 21
+    each = [random_injections(setup_grid, rng) for _ in range(n)]
+    scale, p, q = (np.stack([getattr(i, f) for i in each]) for f in Injections.__slots__)
+    scale[3] = math.nan
+    scale[4] = 30.0
+    whole = batch.solve(scale, p, q, batch.initial_state(n))
+    order = rng.permutation(n)
+    mixed = batch.solve(scale[order], p[order], q[order], batch.initial_state(n))
+    for field in ("v_pu", "losses_mw", "loading_pct", "tap_moves", "iterations", "converged"):
+        a, b = getattr(whole, field), getattr(mixed, field)
+        np.testing.assert_array_equal(a[order], b)
+    np.testing.assert_array_equal(whole.state.taps[order], mixed.state.taps)
+    alone = batch.solve(scale[7:8], p[7:8], q[7:8], batch.initial_state(1))
+    np.testing.assert_array_equal(alone.v_pu[0], whole.v_pu[7])
+    assert whole.converged.sum() == n - 2
+
+
 def test_a_scenario_that_fails_leaves_the_others_alone(
     pair: tuple[Engine, BatchEngine], setup_grid: Grid
 ) -> None:

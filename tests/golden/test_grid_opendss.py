@@ -6,6 +6,7 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import opendssdirect as dss
@@ -30,8 +31,9 @@ def run_opendss(script: str) -> dict[str, complex]:
 
 
 def largest_difference(grid: Grid, solution: Solution, volts: dict[str, complex]) -> float:
+    volt = {b.name: b.kv_ln * 1e3 for b in grid.buses}
     return max(
-        abs(v - volts[f"{dss_name(bus)}.{'abc'.index(p) + 1}"] / grid.bus_by_name[bus].kv_ln / 1e3)
+        float(abs(v - volts[f"{dss_name(bus)}.{'abc'.index(p) + 1}"] / volt[bus]))
         for (bus, p), v in zip(grid.nodes, solution.v_pu, strict=True)
     )
 
@@ -143,7 +145,7 @@ def behind_a_transformer(connection: str, kv_from: float, kv_to: float, tap: flo
     """Return a source, a line, a transformer, and unbalanced loads that fit its output."""
     ln = kv_to / math.sqrt(3)
     wye = connection.endswith("wye")
-    loads = [
+    loads: list[dict[str, Any]] = [
         {"name": "x", "bus": "3", "phases": "a" if wye else "ab", "kw": 60.0, "kvar": 20.0},
         {"name": "y", "bus": "3", "phases": "b" if wye else "bc", "kw": 20.0, "kvar": 15.0},
     ]

@@ -38,6 +38,7 @@ class Loop:
         common = ["--setup", SETUP, "--broker", self.url]
         pace = ["--pace", "lockstep", "--wait-for", "edge", "--min-step-s", "0.05"]
         free = ["--pace", "x9000"]
+        market = ["--policy", "rule", "--protocol", "p2p", "--answer-wait", "1"]
         return {
             "simulate": [
                 "simulate",
@@ -51,6 +52,8 @@ class Loop:
                 *([] if self.lockstep else free),
             ],
             "controller": ["controller", *common, "--policy", "rule"],
+            "coordinators": ["controller", *common, *market, "--agents", "MG1,MG2,MG3"],
+            "dso": ["controller", *common, *market, "--agents", "DSO"],
         }[name]
 
     async def start(self, name: str) -> Child:
@@ -106,3 +109,27 @@ async def test_the_loop_goes_on_after_any_process_was_killed(loop: Loop) -> None
         await loop.more_commands()
         await loop.every_mode_is("closed_loop")
     assert loop.tally.commands.read_back_differs == 0
+
+
+@pytest.mark.slow
+async def test_coordinators_go_on_without_a_dso_and_trade_again_with_one(loop: Loop) -> None:
+    """The DSO's process is killed: its own status still says online, and only silence tells."""
+    names = ("simulate", "edge", "coordinators", "dso")
+    running = {name: await loop.start(name) for name in names}
+
+    async def rounds(more: int) -> None:
+        before = loop.tally.market.rounds
+        async with asyncio.timeout(90):
+            await loop.observer.until(lambda tally: tally.market.rounds >= before + more)
+
+    await rounds(3)
+    await loop.kill(running["dso"])
+    await loop.more_commands(28)
+    said = {(alarm.agent, alarm.text) for alarm in loop.tally.alarms}
+    assert {(f"MG{i}", "on its own: DSO is silent") for i in (1, 2, 3)} <= said
+    await loop.start("dso")
+    await rounds(3)
+    record = loop.tally.last_market
+    assert record is not None
+    assert record.participants == ("MG1", "MG2", "MG3")
+    await loop.every_mode_is("closed_loop")

@@ -124,7 +124,11 @@ def run_environment(policy: str, day: int, protocol: str = "setpoint") -> list[M
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("policy", "day"), [("rule", 16), (SHIPPED, 100)], ids=["rule", "shipped"])
+@pytest.mark.parametrize(
+    ("policy", "day"),
+    [("rule", 16), (SHIPPED, 100), ("optimum", 17), ("shield:droop", 100)],
+    ids=["rule", "shipped", "optimum", "shielded"],
+)
 def test_deployed_loop_follows_the_environment_step_by_step(
     policy: str, day: int, tmp_path: Path
 ) -> None:

@@ -1,6 +1,6 @@
 """Change one thing in a module at a time and see whether its tests notice.
 
-    python tests/mutation/mutate.py [MODULE] [TEST_FILE]
+    python tests/mutation/mutate.py [MODULE] [TEST_FILE ...]
 
 Each mutant runs in a forked process with the module replaced in memory; no file is written. Prints
 the mutants that survived and exits with 1 if there are any. Changes that mean the same as the
@@ -15,14 +15,17 @@ import importlib
 import os
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import hypothesis  # noqa: F401 - imported once, before the forks
 import pytest
 
 MODULE = "heron.powergrid.envelope"
-TEST_FILE = "tests/unit/domain/test_envelope.py"
+TEST_FILES = (
+    "tests/unit/domain/test_envelope.py",
+    "tests/unit/domain/test_envelope_taps.py",
+)
 
 EQUIVALENT = (
     # A sum of readings is finite or not, whatever the signs in it.
@@ -80,7 +83,7 @@ def _changes(node: ast.AST) -> Iterator[types.FunctionType]:
         yield lambda n: setattr(n, "attr", "DEVICE_RULE")
 
 
-def survives(tree: ast.Module, module: types.ModuleType, test_file: str) -> bool:
+def survives(tree: ast.Module, module: types.ModuleType, test_files: Sequence[str]) -> bool:
     """Run the tests against a mutant in a child process."""
     sys.stdout.flush()
     child = os.fork()
@@ -100,7 +103,7 @@ def survives(tree: ast.Module, module: types.ModuleType, test_file: str) -> bool
             os._exit(1)
         ignore = "ignore::pytest.PytestAssertRewriteWarning"
         options = ["-x", "-q", "-p", "no:cacheprovider", "--timeout=60", "-W", ignore]
-        code = int(pytest.main([*options, test_file]))
+        code = int(pytest.main([*options, *test_files]))
     finally:
         os._exit(code)
 
@@ -108,18 +111,18 @@ def survives(tree: ast.Module, module: types.ModuleType, test_file: str) -> bool
 def main() -> int:
     """Run all mutants."""
     module_name = sys.argv[1] if len(sys.argv) > 1 else MODULE
-    test_file = sys.argv[2] if len(sys.argv) > 2 else TEST_FILE
+    test_files = sys.argv[2:] or TEST_FILES
     module = importlib.import_module(module_name)
     source = Path(str(module.__file__)).read_text()
-    if not survives(ast.parse(source), module, test_file):
-        print(f"{test_file} does not pass on {module_name} as it is")
+    if not survives(ast.parse(source), module, test_files):
+        print(f"{', '.join(test_files)}: do not pass on {module_name} as it is")
         return 2
     n, alive = 0, []
     for text, tree in mutants(source):
         if text.split(": ", 1)[1].split("  ->  ")[0] in EQUIVALENT:
             continue
         n += 1
-        if survives(tree, module, test_file):
+        if survives(tree, module, test_files):
             alive.append(text)
             print(f"survived  {text}", flush=True)
     print(f"{n} mutants, {n - len(alive)} noticed, {len(alive)} survived")

@@ -45,13 +45,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--storage-noise", type=float, help="factor on it for the active power of stores")
     add("--entropy", type=float)
     add("--reward-scale", type=float)
-    add("--idle-baseline", action=argparse.BooleanOptionalAction)
-    add("--local-credit", action=argparse.BooleanOptionalAction)
-    add("--storage-shaping", action=argparse.BooleanOptionalAction)
+    for switch in ("idle-baseline", "local-credit", "action-credit", "storage-shaping"):
+        add(f"--{switch}", action=argparse.BooleanOptionalAction)
     add("--seed", type=int)
     add("--no-cuda", action="store_true", help="accepted; this project trains on the CPU")
     add("--penalty", type=float, help="$ per pu node hour of violation")
     add("--share-reward", action=argparse.BooleanOptionalAction)
+    add("--forecast", choices=("day_ahead", "typical", "none"), help="prices that agents know")
     add("--visibility-level", choices=("system", "upper_level", "owner", "public"))
     add(
         "--protocol",

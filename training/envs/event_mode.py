@@ -52,7 +52,7 @@ def set_timing(agents: Mapping[str, Agent], timing: Timing, step_s: float, seed:
     """Give every agent of a tree its tick and its delays."""
     for name, agent in agents.items():
         if isinstance(agent, HierarchicalAgent):
-            config = timing.coordinator(step_s, seed)
+            config = timing.coordinator(step_s, seed, name)
         else:
             config = timing.device(step_s, seed, name)
         agent.tick_config = config.for_agent(name, seed)

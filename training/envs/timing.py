@@ -30,8 +30,10 @@ class Timing:
             policy was trained with.
         device_tick_s: How often a device reports; None: once a control interval.
         report_delay_s: Of a report of a device or of a coordinator's meter; None: ``msg_delay_s``.
-        tick_jitter_ratio: The same as ``jitter_ratio`` for intervals alone; None: no different.
-        act_delays_s: By device, where it is known of each; those not named have ``act_delay_s``.
+        intervals_s: Decision intervals that were measured, in their order, by coordinator; those
+            that are not named have ``tick_ratio``.
+        act_delays_s: Action delays that were measured, in their order, by device; those that are
+            not named have ``act_delay_s``.
     """
 
     name: str = "training"
@@ -43,51 +45,69 @@ class Timing:
     tick_ratio: float = 1.0
     device_tick_s: float | None = None
     report_delay_s: float | None = None
-    tick_jitter_ratio: float | None = None
-    act_delays_s: Mapping[str, float] = field(default_factory=dict)
+    intervals_s: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    act_delays_s: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not 0.0 < self.tick_ratio <= 100.0:
             raise ConfigError(
                 [ConfigProblem("timing.tick_ratio", self.tick_ratio, "above 0, at most 100")]
             )
-        self.coordinator(1.0, 0)
-        for device_id in ("", *self.act_delays_s):
-            self.device(1.0, 0, device_id)
+        for name in ("", *self.intervals_s):
+            self.coordinator(1.0, 0, name)
+        for name in ("", *self.act_delays_s):
+            self.device(1.0, 0, name)
 
     @property
     def ideal(self) -> bool:
         """Whether nothing is late and nothing scatters, so that it is the synchronous step."""
         delays = (self.obs_delay_s, self.act_delay_s, self.msg_delay_s, self.age_s)
-        late = any(delays) or any(self.act_delays_s.values())
-        return not late and not self.jitter_ratio and self.tick_ratio == 1.0
+        late = any(delays) or any(map(any, self.act_delays_s.values()))
+        irregular = self.jitter_ratio or self.intervals_s or self.tick_ratio != 1.0
+        return not late and not irregular
 
     @property
     def age_s(self) -> float:
         """How long a report takes to the coordinator."""
         return self.msg_delay_s if self.report_delay_s is None else self.report_delay_s
 
-    def coordinator(self, step_s: float, seed: int) -> TickConfig:
+    def coordinator(self, step_s: float, seed: int, name: str = "") -> TickConfig:
         """Return the timing of a coordinator whose policy was trained with ``step_s``."""
-        return self._config(
+        config = self._config(
             step_s * self.tick_ratio, seed, obs_delay=self.obs_delay_s, msg_delay=self.msg_delay_s
         )
+        return replace(config, measured=_measured("tick_interval", self.intervals_s, name))
 
-    def device(self, step_s: float, seed: int, device_id: str = "") -> TickConfig:
+    def device(self, step_s: float, seed: int, name: str = "") -> TickConfig:
         """Return the timing of a device agent."""
         tick = step_s if self.device_tick_s is None else self.device_tick_s
-        act_delay = self.act_delays_s.get(device_id, self.act_delay_s)
-        return self._config(tick, seed, act_delay=act_delay, msg_delay=self.age_s)
+        config = self._config(tick, seed, act_delay=self.act_delay_s, msg_delay=self.age_s)
+        return replace(config, measured=_measured("act_delay", self.act_delays_s, name))
 
-    def _config(self, tick_s: float, seed: int, **delays: float) -> TickConfig:
+    def _config(
+        self,
+        tick_s: float,
+        seed: int,
+        *,
+        obs_delay: float = 0.0,
+        act_delay: float = 0.0,
+        msg_delay: float = 0.0,
+    ) -> TickConfig:
         return TickConfig(
             tick_s,
+            obs_delay,
+            act_delay,
+            msg_delay,
             jitter_type=self.jitter_type,
             jitter_ratio=self.jitter_ratio,
-            tick_jitter_ratio=self.tick_jitter_ratio,
             seed=seed,
-            **delays,
         )
+
+
+def _measured(
+    what: str, by_agent: Mapping[str, tuple[float, ...]], name: str
+) -> dict[str, tuple[float, ...]]:
+    return {what: by_agent[name]} if name in by_agent else {}
 
 
 PRESETS: Mapping[str, Timing] = {

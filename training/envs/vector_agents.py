@@ -182,6 +182,28 @@ class _Microgrid:
         return out
 
 
+@dataclass(frozen=True, slots=True)
+class VectorAccounts:
+    """The account of a step of N scenarios.
+
+    Attributes:
+        cost_usd: (N, 1 + M), the feeder's first.
+        safety: (N, 1 + M) in pu node hours.
+        rewards: (N, M).
+        credit: (N, M) what an agent's actions touch of the whole: its own cost, the feeder's,
+            and the penalty wherever it arises; but not what the others pay, in which it would
+            find only their noise.
+        device_gain_usd: (N, D) what each device's active power earns by itself: energy at the
+            price, less running costs, plus the value booked for what it stores.
+    """
+
+    cost_usd: FloatArray
+    safety: FloatArray
+    rewards: FloatArray
+    credit: FloatArray
+    device_gain_usd: FloatArray
+
+
 class VectorAccountant:
     """Costs, safety and rewards of a step; see `heron.powergrid.accounting`."""
 
@@ -198,15 +220,8 @@ class VectorAccountant:
         price = setup.profiles[config.price_profile]
         self._store_value = STORED_ENERGY_VALUE * price.reshape(-1, per_day).mean(axis=1)
 
-    def __call__(
-        self, before: BatchMeasurements, after: BatchMeasurements
-    ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
-        """Return cost in $, safety in pu node hours (N, 1 + M), rewards and credit (N, M).
-
-        The first column of cost and safety is the feeder's. An agent's credit is what its
-        actions touch of the whole: its own cost, the feeder's, and the penalty wherever it
-        arises, but not what the others pay, in which it would find only their noise.
-        """
+    def __call__(self, before: BatchMeasurements, after: BatchMeasurements) -> VectorAccounts:
+        """Return the account of the step between two measurements."""
         h = self._h
         running = self._devices(before, after)
         day = (before.time_s // DAY_S).astype(np.int64) % len(self._store_value)
@@ -220,7 +235,8 @@ class VectorAccountant:
         safety = (areas.undervoltage_pu + areas.overvoltage_pu + areas.overload_pu) * h
         penalty = self._config.penalty * safety.sum(axis=1, keepdims=True)
         credit = -own - feeder[:, None] - penalty
-        return cost, safety, self._rewards(cost, safety), credit
+        gain = price[:, None] * after.p_mw * h - running
+        return VectorAccounts(cost, safety, self._rewards(cost, safety), credit, gain)
 
     def _rewards(self, cost: FloatArray, safety: FloatArray) -> FloatArray:
         objective = cost + self._config.penalty * safety

@@ -40,7 +40,8 @@ class VectorStep:
         obs: (N, obs_dim) per agent.
         rewards: (N, n_agents).
         credit: (N, n_agents) what each agent's actions touch of the whole objective; see
-            `training.envs.vector_agents.VectorAccountant`.
+            `training.envs.vector_agents.VectorAccounts`.
+        device_gain_usd: (N, n_devices) what each device's active power earns by itself.
         terminated: (N,) whose power flow failed in this step.
         truncated: Whether the episodes of all others end with this step.
         alive: (N,) whose step counts: those that had not failed before.
@@ -51,6 +52,7 @@ class VectorStep:
     obs: Observations
     rewards: FloatArray
     credit: FloatArray
+    device_gain_usd: FloatArray
     terminated: BoolArray
     truncated: bool
     alive: BoolArray
@@ -107,6 +109,8 @@ class VectorMicrogrids:
         profiles = setup.profiles
         self._days = first_days(profiles.train_days if config.train else profiles.test_days, config)
         self._rng = np.random.default_rng(seed)
+        # Streams of their own: what cars bring must not change which days are drawn.
+        self._plant_seeds = np.random.default_rng([seed, 1])
         self.days = np.zeros(n, dtype=np.int64)
         self._t = 0
         self._alive = np.ones(n, dtype=bool)
@@ -126,7 +130,8 @@ class VectorMicrogrids:
         if self._worlds is not None:
             self._plant = self._worlds.next()
         self._map.reset()
-        self._before = self._plant.reset(chosen * DAY_S)
+        seeds = self._plant_seeds.integers(2**31, size=self.n)
+        self._before = self._plant.reset(chosen * DAY_S, seeds=seeds)
         self._obs = self._observe(self._before)
         return self._obs if self._disturb is None else self._disturb.reset(self._obs)
 
@@ -145,7 +150,8 @@ class VectorMicrogrids:
         self._t += 1
         failed = alive & ~after.solved
         self._alive = alive & ~failed
-        cost, safety, rewards, credit = self._account(before, after)
+        accounts = self._account(before, after)
+        rewards, credit = accounts.rewards, accounts.credit
         rewards[failed] = credit[failed] = -DIVERGED_PENALTY
         obs = self._observe(after)
         for agent, values in obs.items():
@@ -156,11 +162,12 @@ class VectorMicrogrids:
             obs=obs if self._disturb is None else self._disturb.show(obs),
             rewards=rewards,
             credit=credit,
+            device_gain_usd=accounts.device_gain_usd,
             terminated=failed,
             truncated=self._t >= self.max_episode_steps,
             alive=alive,
-            cost_usd=cost.sum(axis=1),
-            safety=safety.sum(axis=1),
+            cost_usd=accounts.cost_usd.sum(axis=1),
+            safety=accounts.safety.sum(axis=1),
         )
 
 

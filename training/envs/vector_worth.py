@@ -49,7 +49,7 @@ class StoreSignals:
 
 
 class StoragePotential:
-    """What the stores of each microgrid will earn beyond the value at which energy is booked.
+    """What each store will earn beyond the value at which energy is booked.
 
     Its change, added to the rewards, moves the gain of a good charge from the hour in which it
     is sold to the hour in which it is bought. Over a day it adds up to a constant, so the sum of
@@ -64,36 +64,34 @@ class StoragePotential:
         config, profiles = setup.config, setup.profiles
         price = profiles[config.price_profile].reshape(profiles.n_days, -1)
         booked = STORED_ENERGY_VALUE * price.mean(axis=1)
-        self._n_microgrids = len(config.microgrid_ids)
-        self._stores: list[tuple[int, int, Store, float, FloatArray]] = []
+        self._n_devices = len(config.device_ids)
+        self._stores: list[tuple[int, Store, float, FloatArray]] = []
         tables: dict[Store, FloatArray] = {}
-        for m, microgrid in enumerate(config.microgrid_configs):
-            for entry in microgrid.devices:
-                device = entry.device_state_config
-                if not isinstance(device, StorageConfig):
-                    continue
-                store = Store.of(device)
-                if store not in tables:
-                    value = worth_table(price, store).value_usd
-                    tables[store] = value - booked[:, None, None] * store.levels_mwh
-                at = config.device_ids.index(entry.name)
-                self._stores.append((m, at, store, device.e_capacity_mwh, tables[store]))
+        for at, name in enumerate(config.device_ids):
+            device = config.device(name).device_state_config
+            if not isinstance(device, StorageConfig):
+                continue
+            store = Store.of(device)
+            if store not in tables:
+                value = worth_table(price, store).value_usd
+                tables[store] = value - booked[:, None, None] * store.levels_mwh
+            self._stores.append((at, store, device.e_capacity_mwh, tables[store]))
 
     def __call__(self, seen: BatchMeasurements, *, day_is_over: bool = False) -> FloatArray:
-        """Return the potential in $, (N, n_microgrids).
+        """Return the potential in $, (N, n_devices).
 
         Args:
             seen: Measurements.
             day_is_over: Whether episodes end here: then nothing more is earned.
         """
-        out = np.zeros((len(seen.time_s), self._n_microgrids))
+        out = np.zeros((len(seen.time_s), self._n_devices))
         if day_is_over:
             return out
-        for m, at, store, capacity_mwh, table in self._stores:
+        for at, store, capacity_mwh, table in self._stores:
             n_days, n_steps = table.shape[0], table.shape[1] - 1
             day = (seen.time_s // DAY_S).astype(np.int64) % n_days
             step = (seen.time_s % DAY_S / DAY_S * n_steps).astype(np.int64)
-            out[:, m] += row_wise(table[day, step], store.place(seen.soc[:, at] * capacity_mwh))
+            out[:, at] = row_wise(table[day, step], store.place(seen.soc[:, at] * capacity_mwh))
         return out
 
 

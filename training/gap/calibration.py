@@ -7,10 +7,12 @@ under that timing, from the state that the recorded set-points had led to.
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +26,9 @@ from training.envs.event_mode import ActingPolicy, ObservedPolicy
 from training.envs.timing import Timing
 from training.evaluation.sources import policies_of
 from training.gap.recording import Recording, read_recording
+
+HEARSAY_S = (0.0, 0.002, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.08)
+"""Lags that are tried; see `hearsay`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +69,19 @@ class Prediction:
         t = self.timing
         return (
             f"fitted at {self.rate:.4g} plant s a wall s: observation {t.age_s:.3g} s, "
-            f"action {t.act_delay_s:.3g} s, jitter {t.jitter_ratio:.2f}, "
+            f"action {t.act_delay_s:.3g} s ({_spread(t):.3g} s standard deviation), "
             f"decision interval x{t.tick_ratio:.4f}\n"
             f"{self.steps} steps from plant time {self.first_time_s:.0f} s: recorded "
             f"{self.recorded_return:.2f}, predicted {self.predicted_return:.2f} "
             f"({100 * self.error:.2f} % off), synchronous {self.synchronous_return:.2f} "
             f"({100 * self.synchronous_error:.2f} % off)"
         )
+
+
+def _spread(timing: Timing) -> float:
+    """Return the standard deviation of all measured action delays."""
+    delays = [delay for each in timing.act_delays_s.values() for delay in each]
+    return float(np.std(delays)) if delays else 0.0
 
 
 def rate_of(recording: Recording) -> float:
@@ -81,33 +92,36 @@ def rate_of(recording: Recording) -> float:
     return float(np.polyfit(wall - wall[0], plant - plant[0], 1)[0])
 
 
-def fit(recording: Recording, config: SetupConfig) -> Timing:
+def fit(recording: Recording, config: SetupConfig, first_s: float) -> Timing:
     """Return the timing that the recording shows, in plant seconds.
 
     In lock-step the plant stands still while messages travel: nothing is late.
+
+    Args:
+        recording: Of the run.
+        config: Of the setup that ran.
+        first_s: Plant time of the first decision that counts.
     """
     if recording.lockstep:
         return Timing("recorded")
-    intervals = np.concatenate(
-        [np.diff([made.time_s for made in each]) for each in recording.decisions.values()]
-    )
-    interval_s = float(np.median(intervals)) if intervals.size else config.step_s
-    scatter = float(intervals.std() / intervals.mean()) if intervals.size > 1 else 0.0
-    delays = action_delays(recording, config)
-    together = np.array([delay for each in delays.values() for delay in each])
-    own = np.array([delay - np.mean(each) for each in delays.values() for delay in each])
+    decided = {
+        name: [at_s for made in each if (at_s := recording.plant_time(made.heard_s)) >= first_s]
+        for name, each in recording.decisions.items()
+    }
+    intervals = {name: tuple(np.diff(each).tolist()) for name, each in decided.items()}
+    intervals = {name: each for name, each in intervals.items() if each and min(each) > 0.0}
+    delays = action_delays(recording, config, first_s)
     step_s = recording.plant_step_s
-    mean_s = float(together.mean()) if together.size else 0.0
     return Timing(
         "recorded",
-        act_delay_s=mean_s,
-        jitter_ratio=min(1.0, float(own.std()) / mean_s) if mean_s else 0.0,
-        tick_jitter_ratio=min(1.0, scatter),
-        tick_ratio=interval_s / config.step_s,
+        act_delay_s=_mean([delay for each in delays.values() for delay in each], 0.0),
+        act_delays_s=delays,
+        tick_ratio=_mean([s for each in intervals.values() for s in each], config.step_s)
+        / config.step_s,
+        intervals_s=intervals,
         device_tick_s=step_s,
         # Reports are made once a step and seen at the step after the delay: half a step rounds.
         report_delay_s=max(0.0, report_age(recording, config) - step_s / 2.0),
-        act_delays_s={device: float(np.mean(each)) for device, each in delays.items()},
     )
 
 
@@ -117,35 +131,47 @@ def report_age(recording: Recording, config: SetupConfig) -> float:
     for microgrid in config.microgrid_configs:
         sources = (microgrid.name, *(device.name for device in microgrid.devices))
         for made in recording.decisions.get(microgrid.name, ()):
+            decided_s = recording.plant_time(made.heard_s)
             for source in sources:
                 heard = recording.telemetry.get(source, [])
                 at = bisect_right(heard, made.heard_s)
                 if at:
-                    ages.append(made.time_s - recording.plant_time(heard[at - 1]))
-    return float(np.mean(ages)) if ages else 0.0
+                    ages.append(decided_s - recording.plant_time(heard[at - 1]))
+    return _mean(ages, 0.0)
 
 
-def action_delays(recording: Recording, config: SetupConfig) -> dict[str, list[float]]:
+def action_delays(
+    recording: Recording, config: SetupConfig, first_s: float
+) -> dict[str, tuple[float, ...]]:
     """Return, by device, the plant seconds from each decision to its effect.
 
     A command belongs to the next decision that its coordinator tells of. It takes effect with the
-    step of the plant in which it is first written, from the beginning of that step.
+    step of the plant in which it is first written, from the beginning of that step; one that was
+    overtaken before it was written, with the one that overtook it.
     """
     coordinator = {d.name: m.name for m in config.microgrid_configs for d in m.devices}
     written: dict[tuple[str, int], float] = {}
     for write in recording.writes:
-        written.setdefault((write.device_id, write.sequence), write.at_s)
+        written.setdefault((write.device_id, write.sequence), recording.effect_time(write))
     told = {name: [made.at_s for made in each] for name, each in recording.decisions.items()}
+    effect: dict[str, float] = {}
     delays: dict[str, list[float]] = defaultdict(list)
-    for at_s, device, sequence in recording.commands:
+    for at_s, device, sequence in reversed(recording.commands):
         name = coordinator.get(device, "")
         at = bisect_left(told.get(name, []), at_s)
         effect_s = written.get((device, sequence))
-        if effect_s is not None and at < len(told.get(name, [])):
-            decided_s = recording.decisions[name][at].time_s
-            delays[device].append(max(0.0, recording.plant_time(effect_s) - decided_s))
-    # The first came while the loop was closing.
-    return {device: each[1:] for device, each in delays.items() if len(each) > 1}
+        if effect_s is not None:
+            effect[device] = effect_s
+        if device not in effect or at >= len(told.get(name, [])):
+            continue
+        decided_s = recording.plant_time(recording.decisions[name][at].heard_s)
+        if decided_s >= first_s:
+            delays[device].append(max(0.0, effect[device] - decided_s))
+    return {device: tuple(reversed(each)) for device, each in delays.items()}
+
+
+def _mean(values: Sequence[float], default: float) -> float:
+    return float(np.mean(values)) if values else default
 
 
 def predict(path: Path, setup_name: str, policy: str | None, seed: int = 0) -> Prediction:
@@ -163,8 +189,10 @@ def predict(path: Path, setup_name: str, policy: str | None, seed: int = 0) -> P
     recording = read_recording(path)
     setup = read_setup(setup_name)
     step_s = setup.config.step_s
-    timing = fit(recording, setup.config)
+    if not recording.lockstep:
+        recording.hearsay_s = hearsay(recording, setup)
     first_s = _first_time_s(recording)
+    timing = fit(recording, setup.config, first_s)
     steps = int((recording.accounts[-1][0] - first_s) // step_s)
     if steps < 1:
         expected = "at least one whole control step of closed loop"
@@ -182,7 +210,25 @@ def _first_time_s(recording: Recording) -> float:
     """Return the plant time from which on every coordinator decides regularly."""
     if recording.lockstep:
         return recording.clocks[0][1]
-    return max(made[min(1, len(made) - 1)].time_s for made in recording.decisions.values())
+    second = (made[min(1, len(made) - 1)] for made in recording.decisions.values())
+    return max(recording.plant_time(made.heard_s) for made in second)
+
+
+def hearsay(recording: Recording, setup: Setup) -> float:
+    """Return by how many wall seconds writes are heard of later than the plant's clock.
+
+    A write is told of when it has been read back, and the plant's next step may have come before
+    that. With the right lag the recorded set-points, given to the plant again, lead to the recorded
+    accounts.
+    """
+
+    def distance(lag_s: float) -> float:
+        recording.hearsay_s = lag_s
+        rewards = _replay(MultiAgentMicrogrids(setup, through_registers=True), recording)
+        recorded = (reward for _, _, reward in recording.accounts)
+        return sum(abs(a - b) for a, b in zip(rewards, recorded, strict=False))
+
+    return min(HEARSAY_S, key=distance)
 
 
 def _warmed_up(
@@ -190,21 +236,29 @@ def _warmed_up(
 ) -> MultiAgentMicrogrids:
     """Return an environment that has come to a plant time with the recorded set-points."""
     env = MultiAgentMicrogrids(setup, through_registers=True, **options)
+    _replay(env, recording, first_s)
+    return env
+
+
+def _replay(
+    env: MultiAgentMicrogrids, recording: Recording, until_s: float = math.inf
+) -> list[float]:
+    """Let the plant run with the recorded set-points; return the reward of each step."""
     env.reset(seed=0, options={"start_s": recording.clocks[0][1]})
-    writes, position = recording.writes, 0
-    for (_, start_s), (wall_s, end_s) in zip(recording.clocks, recording.clocks[1:], strict=False):
-        if end_s > first_s:
+    rewards: list[float] = []
+    by_step: dict[float, dict[str, Setpoint]] = defaultdict(dict)
+    for write in recording.writes:
+        by_step[recording.effect_time(write)][write.device_id] = write.setpoint
+    for (_, start_s), (_, end_s) in pairwise(recording.clocks):
+        if end_s > until_s:
             break
-        held: dict[str, Setpoint] = {}
-        while position < len(writes) and writes[position].at_s < wall_s:
-            held[writes[position].device_id] = writes[position].setpoint
-            position += 1
-        env.advance(held, end_s - start_s)
+        held = by_step.get(start_s, {})
+        rewards.append(env.advance(held, end_s - start_s).reward)
         for device_id, setpoint in held.items():
             device = env.get_heron_agent(device_id)
             if isinstance(device, DeviceAgent):
                 device.setpoint = setpoint
-    return env
+    return rewards
 
 
 def _run(

@@ -49,6 +49,7 @@ def disturbed(
     policies: Mapping[str, ActingPolicy],
     idle: Mapping[str, ActingPolicy],
     days: Sequence[int],
+    *,
     disturbances: Mapping[str, Robustness] = DISTURBANCES,
     seed: int = 0,
 ) -> Iterator[DisturbedRow]:

@@ -68,6 +68,7 @@ class Recording:
         commands: (wall s, device, sequence), in order.
         writes: In order.
         lockstep: Whether the plant waited for the agents.
+        hearsay_s: Wall seconds by which a write is heard of later than the plant's clock.
     """
 
     clocks: list[tuple[float, float]] = field(default_factory=list)
@@ -77,11 +78,16 @@ class Recording:
     commands: list[tuple[float, str, int]] = field(default_factory=list)
     writes: list[Write] = field(default_factory=list)
     lockstep: bool = False
+    hearsay_s: float = 0.0
 
     def plant_time(self, at_s: float) -> float:
         """Return the plant time of the last step of the plant before a wall time."""
         at = bisect_right(self.clocks, at_s, key=lambda clock: clock[0])
         return self.clocks[max(0, at - 1)][1]
+
+    def effect_time(self, write: Write) -> float:
+        """Return the plant time from which a written set-point holds."""
+        return self.plant_time(write.at_s - self.hearsay_s)
 
     @property
     def plant_step_s(self) -> float:
@@ -142,8 +148,10 @@ def _take(
             signals.setdefault((agent, message["time_s"]), at_s)
         case "decision":
             time_s = message["time_s"]
-            heard_s = signals.get((agent, time_s), at_s)
-            found.decisions[agent].append(DecisionMade(at_s, time_s, heard_s))
+            heard_s, known = signals.get((agent, time_s), at_s), found.decisions[agent]
+            # A coordinator whose edge repeats itself decides once more on the same signal.
+            if not known or time_s > known[-1].time_s:
+                known.append(DecisionMade(at_s, time_s, heard_s))
         case "telemetry":
             found.telemetry[agent].append(at_s)
         case "command":

@@ -31,6 +31,7 @@ from simulator.batch_plant import BatchMeasurements
 from training.envs.robustness import robustness_of
 from training.envs.vector_env import VectorMicrogrids, VectorStep, idle_rewards
 from training.envs.vector_worth import StoragePotential
+from training.rllib.action_credit import ACTION_GAINS, ActionGains
 from training.rllib.env import RllibMicrogrids
 
 FloatArray = npt.NDArray[np.float32]
@@ -57,6 +58,7 @@ class _Fragment:
     logp: list[list[FloatArray]] = field(default_factory=list)
     dist_inputs: list[list[FloatArray]] = field(default_factory=list)
     rewards: list[npt.NDArray[np.float64]] = field(default_factory=list)
+    gains: list[list[FloatArray]] = field(default_factory=list)
     alive: list[npt.NDArray[np.bool_]] = field(default_factory=list)
     terminated: list[npt.NDArray[np.bool_]] = field(default_factory=list)
     truncated: bool = False
@@ -116,6 +118,10 @@ class BatchedEnvRunner(MultiAgentEnvRunner):
             chosen = config.env_config
             self._local_credit = bool(chosen.get("local_credit"))
             self._shares_reward = wrapper.inner.share_reward
+            microgrids = wrapper.inner.setup.config.microgrid_configs
+            self._owner = np.repeat(
+                np.eye(len(microgrids)), [len(m.devices) for m in microgrids], axis=0
+            )
             self._baseline = (
                 idle_rewards(wrapper.inner, credit=self._local_credit)
                 if chosen.get("idle_baseline")
@@ -125,6 +131,9 @@ class BatchedEnvRunner(MultiAgentEnvRunner):
                 StoragePotential(wrapper.inner.setup) if chosen.get("storage_shaping") else None
             )
             self._agents = list(wrapper.possible_agents)
+            self._gains = (
+                ActionGains(wrapper.inner, self._layout) if chosen.get("action_credit") else None
+            )
             self._modules = [config.policy_mapping_fn(a, None) for a in self._agents]
             self._returns = np.zeros((self.num_scenarios, len(self._agents)))
             self._episode_number = -1
@@ -157,7 +166,10 @@ class BatchedEnvRunner(MultiAgentEnvRunner):
         self._t += 1
         self._obs = self._padded(done.obs)
         self._returns += done.rewards / self._reward_scale * done.alive[:, None]
-        rewards = self._learned_from(vector, before, done) / self._reward_scale
+        rewards, device_gain = self._learned_from(vector, before, done)
+        if self._gains is not None:
+            fragment.gains.append(self._gains(device_gain / self._reward_scale))
+        rewards = rewards / self._reward_scale
         fragment.obs.append(self._obs)
         fragment.actions.append(actions)
         fragment.logp.append(logp)
@@ -172,18 +184,24 @@ class BatchedEnvRunner(MultiAgentEnvRunner):
 
     def _learned_from(
         self, vector: VectorMicrogrids, before: BatchMeasurements, done: VectorStep
-    ) -> npt.NDArray[np.float64]:
-        """Return what the agents learn from in place of their rewards, in $, (N, n_agents)."""
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Return what the agents learn from in place of their rewards, in $, (N, n_agents).
+
+        Beside it what of that each device's active power earned by itself, (N, n_devices).
+        """
         earned = done.credit if self._local_credit else done.rewards
+        gain = np.nan_to_num(done.device_gain_usd)
         if self._baseline is not None:
             earned = earned - self._baseline[vector.days, self._t - 1]
         if self._potential is not None:
             later = self._potential(vector.measurements, day_is_over=done.truncated)
             change = later - self._potential(before)
+            gain = gain + change
+            change = change @ self._owner
             if not self._local_credit and self._shares_reward:
                 change = np.repeat(change.mean(axis=1, keepdims=True), change.shape[1], axis=1)
             earned = earned + np.where(done.terminated[:, None], 0.0, change)
-        return earned
+        return earned, np.where(done.terminated[:, None], 0.0, gain)
 
     def _decide(self, explore: bool) -> tuple[list[FloatArray], list[FloatArray], list[FloatArray]]:
         """Run each module once on the observations of all its agents."""
@@ -217,6 +235,11 @@ class BatchedEnvRunner(MultiAgentEnvRunner):
             [np.stack([step[i] for step in steps], axis=1) for i in range(count)]
             for steps in (fragment.actions, fragment.logp, fragment.dist_inputs)
         )
+        gains = [
+            np.stack([step[i] for step in fragment.gains], axis=1)
+            for i in range(count)
+            if fragment.gains
+        ]
         rewards = np.stack(fragment.rewards, axis=1).astype(np.float32)
         alive = np.stack(fragment.alive, axis=1)
         failed = np.stack(fragment.terminated, axis=1)
@@ -235,6 +258,8 @@ class BatchedEnvRunner(MultiAgentEnvRunner):
             episode.is_terminated, episode.is_truncated = terminated, truncated
             for i, agent in enumerate(self._agents):
                 extra = {Columns.ACTION_LOGP: logp[i], Columns.ACTION_DIST_INPUTS: inputs[i]}
+                if gains:
+                    extra[ACTION_GAINS] = gains[i]
                 episode.agent_episodes[agent] = SingleAgentEpisode(
                     id_=f"{episode.id_}_{agent}",
                     agent_id=agent,

@@ -34,6 +34,7 @@ def env_config(options: TrainOptions) -> dict[str, Any]:
         "idle_baseline": options.idle_baseline,
         "local_credit": options.local_credit,
         "storage_shaping": options.storage_shaping,
+        "action_credit": options.credits_actions,
         "robust": None if options.robust is None else options.robust.model_dump(),
     }
 
@@ -149,6 +150,7 @@ def _module_spec(module: str, options: TrainOptions, env: RllibMicrogrids) -> RL
             "total_steps": options.iterations * options.train_batch_size,
             "std_shares": _std_shares(module, options, env),
             "action_masks": None if layout is None else layout.action_masks.tolist(),
+            "action_values": options.credits_actions,
             "state_dim": state_dim,
         },
     )

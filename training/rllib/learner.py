@@ -13,6 +13,12 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 
 from training.errors import TrainingDiverged
+from training.rllib.action_credit import (
+    ACTION_ADVANTAGES,
+    ACTION_GAINS,
+    action_loss,
+    add_advantages,
+)
 from training.rllib.modules import GLOBAL_STATE
 
 BOUND_WEIGHT = 0.1
@@ -75,6 +81,9 @@ class NormalisingPPOLearner(PPOTorchLearner):
 
     def _make_batch_if_necessary(self, training_data: Any) -> Any:
         batch = super()._make_batch_if_necessary(training_data)
+        for module_id, part in batch.policy_batches.items():
+            if ACTION_GAINS in part:
+                add_advantages(self.module[module_id].unwrapped(), part)
         self._seen = {
             module_id: (part[Columns.OBS], part.get(GLOBAL_STATE), part.get(Columns.LOSS_MASK))
             for module_id, part in batch.policy_batches.items()
@@ -89,9 +98,13 @@ class NormalisingPPOLearner(PPOTorchLearner):
         Raises:
             TrainingDiverged: The loss is not finite.
         """
-        loss = super().compute_loss_for_module(
-            module_id=module_id, config=config, batch=batch, fwd_out=fwd_out
-        )
+        if ACTION_ADVANTAGES in batch:
+            module = self.module[module_id].unwrapped()
+            loss = action_loss(module, config, batch, fwd_out[Columns.ACTION_DIST_INPUTS])
+        else:
+            loss = super().compute_loss_for_module(
+                module_id=module_id, config=config, batch=batch, fwd_out=fwd_out
+            )
         mean, _ = fwd_out[Columns.ACTION_DIST_INPUTS].chunk(2, dim=-1)
         loss = loss + BOUND_WEIGHT * (torch.clamp(mean.abs() - 1.0, min=0.0) ** 2).mean()
         if not torch.isfinite(loss):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from importlib.resources import files
@@ -21,6 +22,11 @@ from heron.powergrid.networks.elements import (
     Regulator,
     Transformer,
 )
+
+SAME_VOLTAGE = 0.01
+"""Difference of the nominal voltages at the ends of one line that is no mistake."""
+FITTING_VOLTAGE = 0.15
+"""Difference between a winding's rating and its bus's nominal voltage that is no mistake."""
 
 
 class Feeder(BaseModel):
@@ -140,6 +146,7 @@ def _problems_of(feeder: Feeder) -> Iterator[_Problem]:
                 broken = True
                 has = buses[bus].phases
                 yield where, bus, f"carries phases {has!r}, not {''.join(missing)!r}"
+    yield from _voltages(feeder)
     if broken:
         return
     live = energised(feeder.head, feeder.lines, feeder.transformers, feeder.regulators)
@@ -147,6 +154,30 @@ def _problems_of(feeder: Feeder) -> Iterator[_Problem]:
         dead = "".join(p for p in place.phases if (place.name, p) not in live)
         if dead:
             yield f"bus {place.name}.phases", place.phases, f"phase {dead} is not fed: an island"
+    shunts: list[Load | Capacitor] = [*feeder.loads, *feeder.capacitors]
+    for shunt in shunts:
+        dead = "".join(p for p in shunt.phases if (shunt.bus, p) not in live)
+        if dead:
+            where = f"{type(shunt).__name__.lower()} {shunt.name}.bus"
+            yield where, shunt.bus, f"phase {dead} is not fed there: a dead bus"
+
+
+def _voltages(feeder: Feeder) -> Iterator[_Problem]:
+    """Find branches between buses of other voltages than they are made for."""
+    kv = {b.name: b.kv_ln * math.sqrt(3) for b in feeder.buses}
+    for branch in (*feeder.lines, *feeder.regulators):
+        a, b = kv.get(branch.from_bus), kv.get(branch.to_bus)
+        if a and b and abs(a / b - 1.0) > SAME_VOLTAGE:
+            where = f"{type(branch).__name__.lower()} {branch.name}.to_bus"
+            yield where, branch.to_bus, f"is at {b:.3g} kV, and {branch.from_bus} at {a:.3g} kV"
+    for unit in feeder.transformers:
+        for key, bus, rated in (
+            ("kv_from", unit.from_bus, unit.kv_from),
+            ("kv_to", unit.to_bus, unit.kv_to),
+        ):
+            if bus in kv and abs(rated / kv[bus] - 1.0) > FITTING_VOLTAGE:
+                expected = f"expected about the {kv[bus]:.3g} kV of bus {bus}"
+                yield f"transformer {unit.name}.{key}", rated, expected
 
 
 def _duplicates(feeder: Feeder) -> Iterator[_Problem]:

@@ -94,8 +94,10 @@ def find_optimum(
         DispatchError: No solution was found.
     """
     config = setup.config
+    # At a negative price a relaxation would earn money by inventing losses.
+    relax = bool(forecast.price.min() >= 0.0)
     bound, free_bound = (
-        solve_dispatch(network, config, forecast, soc, free_regulators=free, relax=True)
+        solve_dispatch(network, config, forecast, soc, free_regulators=free, relax=relax)
         for free in (False, True)
     )
     plan = solve_dispatch(network, config, forecast, soc)
@@ -114,7 +116,12 @@ def find_optimum(
         share = 1.0 if done == 1 else 0.5
         limits = corrections.learn(plan.v_pu, plan.v_upper_pu, real, share)
         plan = solve_dispatch(network, config, forecast, soc, limits=limits)
-    return Optimum(*best, bound.objective_usd, free_bound.objective_usd, done)
+    return Optimum(
+        *best,
+        bound.cost_usd + bound.penalty_usd,
+        free_bound.cost_usd + free_bound.penalty_usd,
+        done,
+    )
 
 
 def _run(

@@ -1,4 +1,4 @@
-"""A meter as a SunSpec device: model 213, floating point, per phase.
+"""A meter as a SunSpec device: model 213, floating point, per phase; 203 behind it if wanted.
 
 SunSpec meters count what the metered element takes as positive ("import"), so a microgrid's meter
 shows the opposite of ours. The head's meter measures what the feeder takes from the upstream grid,
@@ -14,12 +14,31 @@ from functools import cached_property
 
 from heron.powergrid.quantities import MeterReading
 from heron.powergrid.registers.codec import Raw
+from heron.powergrid.registers.scales import INT16, exponent_for
 from heron.powergrid.registers.sunspec import ModelChoice, SunSpecLayout, fixed_values, lay_out
 from heron.powergrid.registers.table import Block, RegisterMap, Words
 
 _FULL_SCALE_MW = 10.0
 """Power at which the resolution of the 32-bit floats is stated."""
 _PHASES = ("A", "B", "C")
+METER_MODELS = (203,)
+"""Models that a meter may serve behind the usual ones."""
+
+
+def _exponents(nominal_ll_v: float) -> dict[str, int]:
+    full = 1e6 * _FULL_SCALE_MW
+    power = exponent_for(full, INT16)
+    return {
+        "A_SF": exponent_for(full / (math.sqrt(3.0) * nominal_ll_v), INT16),
+        "V_SF": exponent_for(1.25 * nominal_ll_v, INT16),
+        "Hz_SF": -2,
+        "W_SF": power,
+        "VA_SF": power,
+        "VAR_SF": power,
+        "PF_SF": -2,
+        # 32 bits of Wh are full after 200 hours at full scale.
+        "TotWh_SF": 3,
+    }
 
 
 class MeterTable:
@@ -29,13 +48,18 @@ class MeterTable:
         meter_id: ``head`` or the microgrid's name.
         sign: 1 when the registers count as we do, -1 when the other way round.
         nominal_ll_v: Nominal line-to-line voltage where it measures.
+        models: 203 to show the same in integers, for masters that know no other.
     """
 
-    def __init__(self, meter_id: str, sign: int, nominal_ll_v: float) -> None:
+    def __init__(
+        self, meter_id: str, sign: int, nominal_ll_v: float, models: tuple[int, ...] = ()
+    ) -> None:
         self.meter_id = meter_id
         self.sign = sign
         self.nominal_ll_v = nominal_ll_v
-        self.choices = (ModelChoice(1), ModelChoice(213))
+        self.models = tuple(m for m in METER_MODELS if m in models)
+        integers = (ModelChoice(203, exponents=_exponents(nominal_ll_v)),)
+        self.choices = (ModelChoice(1), ModelChoice(213), *(integers if self.models else ()))
         self.layout: SunSpecLayout = lay_out(self.choices)
 
     @property
@@ -84,7 +108,25 @@ class MeterTable:
         for phase, v_pu in zip(_PHASES, (low, middle, high), strict=True):
             values[f"213.Aph{phase}"] = amps
             values[f"213.PhVph{phase}"] = v_pu * self._nominal_ln_v
+        return values | self._integers(values)
+
+    def energy_values(self, imported_wh: float, exported_wh: float) -> dict[str, Raw]:
+        """Return the points of the counters."""
+        values: dict[str, Raw] = {}
+        for model in (213, *self.models):
+            values |= {f"{model}.TotWhImp": imported_wh, f"{model}.TotWhExp": exported_wh}
         return values
+
+    def _integers(self, values: dict[str, Raw]) -> dict[str, Raw]:
+        """Return the same measurements as points of 203."""
+        if not self.models:
+            return {}
+        same = {n.replace("213.", "203."): v for n, v in values.items()}
+        factor = same["203.PF"]
+        # 203 counts in per cent and has a line voltage for each pair of phases.
+        same["203.PF"] = 100.0 * factor if isinstance(factor, (int, float)) else None
+        same |= {f"203.PhVph{pair}": values["213.PPV"] for pair in ("AB", "BC", "CA")}
+        return same
 
     def failed_values(self, cause: str) -> dict[str, Raw]:
         """Return the points of a meter that cannot measure; the cause has no register here."""
@@ -95,7 +137,7 @@ class MeterTable:
             values[f"213.Aph{phase}"] = None
             values[f"213.PhVph{phase}"] = None
         values["213.Evt"] = 1 << 7
-        return values
+        return values | self._integers(values)
 
     def decode_reading(self, words: Words) -> dict[str, float | None]:
         """Return the reading's fields by name; None where the meter gives no value."""

@@ -15,7 +15,7 @@ from heron.errors import ConfigError, ConfigProblem
 from heron.powergrid.device_configs import TransformerConfig
 from heron.powergrid.registers.clock import ClockTable
 from heron.powergrid.registers.der import DerTable
-from heron.powergrid.registers.meter import MeterTable
+from heron.powergrid.registers.meter import METER_MODELS, MeterTable
 from heron.powergrid.registers.ratings import Ratings
 from heron.powergrid.registers.tap import TapTable
 from heron.powergrid.setups.models import SetupConfig
@@ -114,7 +114,8 @@ def site_plan(config: SetupConfig, models: tuple[int, ...] = ()) -> SitePlan:
 
     Args:
         config: The setup.
-        models: SunSpec models that every device but tap changers has behind the usual ones.
+        models: SunSpec models that devices (but for tap changers) and meters have behind the
+            usual ones, each as far as it can.
 
     Raises:
         ConfigError: A device is called as a meter, or a model cannot be served.
@@ -122,6 +123,7 @@ def site_plan(config: SetupConfig, models: tuple[int, ...] = ()) -> SitePlan:
     clash = [d for d in config.device_ids if d == HEAD_METER]
     if clash:
         raise ConfigError([ConfigProblem("device name", HEAD_METER, "is the name of a meter")])
+    of_devices = tuple(m for m in models if m not in METER_MODELS)
     devices: dict[str, DeviceUnit] = {}
     places = _places(1, FIRST_METER_UNIT)
     for microgrid in config.microgrid_configs:
@@ -133,7 +135,7 @@ def site_plan(config: SetupConfig, models: tuple[int, ...] = ()) -> SitePlan:
                 table = TapTable(entry.name, device)
             else:
                 ratings = Ratings.of(device)
-                table = DerTable(entry.name, ratings, device.safe_setpoint, models)
+                table = DerTable(entry.name, ratings, device.safe_setpoint, of_devices)
             reversion_s = device.reversion_s or REVERSION_INTERVALS * config.step_s
             devices[entry.name] = DeviceUnit(
                 entry.name, microgrid.name, unit_id, offset, table, reversion_s
@@ -143,7 +145,7 @@ def site_plan(config: SetupConfig, models: tuple[int, ...] = ()) -> SitePlan:
     for name in (HEAD_METER, *config.microgrid_ids):
         offset, unit_id = next(places)
         sign = 1 if name == HEAD_METER else -1
-        meters[name] = MeterUnit(name, unit_id, offset, MeterTable(name, sign, FEEDER_LL_V))
+        meters[name] = MeterUnit(name, unit_id, offset, MeterTable(name, sign, FEEDER_LL_V, models))
     return SitePlan(devices, meters, ClockUnit("clock", CLOCK_UNIT, 0, ClockTable()))
 
 

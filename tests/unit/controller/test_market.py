@@ -57,7 +57,7 @@ async def test_a_participant_that_is_missing_does_not_stop_the_others(
     setup: Setup, controlled: Controlled
 ) -> None:
     async with (
-        controlled(setup, protocol="p2p", agents=("MG1", "MG2"), answer_s=1.0, **WHEN) as (
+        controlled(setup, protocol="p2p", agents=("MG1", "MG2"), answer_s=6.0, **WHEN) as (
             field,
             runtime,
         ),
@@ -79,7 +79,7 @@ async def test_a_report_that_comes_late_takes_no_part_until_the_next_step(
     setup: Setup, controlled: Controlled
 ) -> None:
     async with (
-        controlled(setup, protocol="p2p", agents=("MG1",), answer_s=0.6, **WHEN) as (field, _),
+        controlled(setup, protocol="p2p", agents=("MG1",), answer_s=6.0, **WHEN) as (field, _),
         field.bus.subscribe(MARKET) as records,
         field.bus.subscribe(COORDINATED) as answers,
         field.bus.subscribe(COMMAND) as commands,
@@ -153,14 +153,14 @@ async def test_a_dead_dso_does_not_stop_the_coordinators_of_another_process(
 ) -> None:
     hub = MemoryHub()
     async with (
-        controlled(setup, protocol=protocol, system=False, hub=hub, answer_s=0.5, **WHEN) as (
+        controlled(setup, protocol=protocol, system=False, hub=hub, answer_s=60.0, **WHEN) as (
             field,
             runtime,
         ),
         field.bus.subscribe(COMMAND) as commands,
         field.bus.subscribe(ALARM, agent="MG1") as alarms,
     ):
-        async with controlled(setup, protocol=protocol, agents=(), hub=hub, **WHEN):
+        async with controlled(setup, protocol=protocol, agents=(), hub=hub, answer_s=60.0, **WHEN):
             field.act(await step(field, commands))
         # the DSO is gone; the plant waits, and says its step again
         await field.bus.publish(CLOCK, field.clock())
@@ -172,7 +172,7 @@ async def test_a_dead_dso_does_not_stop_the_coordinators_of_another_process(
             assert {a: (c.p_mw, c.q_mvar) for a, c in got.items()} == alone(setup, field, protocol)
         field.act(got)
         # and back again
-        async with controlled(setup, protocol=protocol, agents=(), hub=hub, **WHEN):
+        async with controlled(setup, protocol=protocol, agents=(), hub=hub, answer_s=60.0, **WHEN):
             await step(field, commands)
             _, alarm = await anext(alarms)
             assert (alarm.text, alarm.active) == (
@@ -300,3 +300,46 @@ def test_an_unknown_protocol_is_refused_in_one_line(text: str, told: str) -> Non
 
 def test_the_guides_name_of_the_price_signal_is_understood() -> None:
     assert scheme_of("price_signal") is SCHEMES["price"]
+
+
+FAIR_PRICE = """
+from functools import partial
+
+from heron.powergrid.agents import MarketGridAgent, Scheme
+from heron.protocols import Coordination, Protocol
+
+
+class FairPrice(Protocol):
+    needs_action = False
+    needs_observation = True
+
+    def coordinate(self, action, subordinates, observation=None, context=None):
+        shown = observation.local["subordinates"]
+        prices = [float(s["LocalPrice"][0]) for s in shown.values() if "LocalPrice" in s]
+        mean = sum(prices) / len(prices)
+        return Coordination(signals={name: {"local_price": mean} for name in subordinates})
+
+
+fair = Scheme("fair", partial(MarketGridAgent, negotiates=True), lambda: None, FairPrice)
+"""
+"""The consensus, written by a user: one exchange, everybody with everybody."""
+
+
+async def test_a_users_protocol_of_the_operator_runs_deployed(
+    setup: Setup, controlled: Controlled, tmp_path: Path
+) -> None:
+    (tmp_path / "fair_price.py").write_text(FAIR_PRICE, encoding="utf-8")
+    told = []
+    for protocol in (f"{tmp_path / 'fair_price.py'}:fair", "consensus"):
+        async with (
+            controlled(setup, protocol=protocol, **WHEN) as (field, _),
+            field.bus.subscribe(MARKET) as records,
+            field.bus.subscribe(COMMAND) as commands,
+        ):
+            got = await step(field, commands)
+            _, record = await anext(records)
+            assert record.why == ""
+            told.append((record.price_usd_per_mwh, {a: c.p_mw for a, c in got.items()}))
+    (price, powers), (agreed, expected) = told
+    assert price == pytest.approx(agreed, abs=1e-4)
+    assert powers == pytest.approx(expected, abs=1e-4)

@@ -9,7 +9,10 @@ from controller.minds import POLICIES_FOLDER, build_minds, policy_sources
 from heron.errors import ConfigError, ManifestMismatch, PolicyError
 from heron.policy import OnnxPolicy
 from heron.policy.baselines import IdlePolicy, RulePolicy
+from heron.powergrid.agents import views_of
+from heron.powergrid.optimization import ShieldedPolicy
 from heron.powergrid.setups import Setup, read_setup
+from simulator import Plant
 
 AGENTS = ("MG1", "MG2", "MG3")
 
@@ -35,6 +38,35 @@ def test_the_policies_that_ship_decide_unless_told_otherwise(setup: Setup, shipp
 def test_each_coordinator_may_have_its_own_source(setup: Setup, shipped: Path) -> None:
     minds = build_minds(setup, ["none", "MG2=rule", f"MG3={shipped}"])
     assert [type(mind.policy) for mind in minds] == [IdlePolicy, RulePolicy, OnnxPolicy]
+
+
+def test_every_baseline_may_be_named_with_and_without_the_shield(
+    setup: Setup, shipped: Path
+) -> None:
+    given = ["MG1=droop", "MG2=qp", "MG3=shield:voltvar"]
+    minds = build_minds(setup, given)
+    assert [mind.policy_name for mind in minds] == ["droop", "qp", "shield:voltvar"]
+    behind = build_minds(setup, [f"shield:{shipped}"])
+    assert all(isinstance(mind.policy, ShieldedPolicy) for mind in behind)
+    assert behind[1].policy_name.startswith("shield:MG2.onnx:")
+
+
+def test_what_the_shield_moved_goes_with_the_decision(setup: Setup) -> None:
+    mind = build_minds(setup, ["shield:rule"])[0]
+    noted = []
+    for volts in (1.0, 1.07):
+        plant = Plant(setup)
+        view = views_of(setup.config, plant.reset(start_s=30 * 86_400.0), ())["MG1"]
+        devices = {
+            name: replace(reading, v_pu=volts, v_min_pu=volts, v_max_pu=volts)
+            for name, reading in view.devices.items()
+        }
+        meter = replace(view.meter, v_pu=volts, v_min_pu=volts, v_max_pu=volts)
+        decided = mind.decide(replace(view, devices=devices, meter=meter))
+        noted.append(decided.note)
+    assert noted[0] == ""
+    assert noted[1].startswith("shield: ")
+    assert "q_mvar" in noted[1]
 
 
 def test_a_policy_of_another_microgrid_is_refused_with_the_field(

@@ -189,3 +189,43 @@ def test_agents_that_share_a_generator_still_scatter_differently():
     shared = TickConfig(jitter_type=JitterType.UNIFORM, jitter_ratio=0.5, rng=rng)
     drawn = {shared.for_agent(a).next_tick_interval() for a in ("a", "b", "c")}
     assert len(drawn) == 3
+
+
+def test_measured_delays_come_in_their_order_and_from_the_start_again():
+    timing = TickConfig(
+        5.0, obs_delay=1.0, measured={"act_delay": (0.0, 3.0), "tick_interval": (4.0, 6.0, 5.0)}
+    ).for_agent("ess1", seed=1)
+    assert [timing.next_act_delay() for _ in range(3)] == [0.0, 3.0, 0.0]
+    assert [timing.next_tick_interval() for _ in range(4)] == [4.0, 6.0, 5.0, 4.0]
+    assert timing.next_obs_delay() == 1.0
+    again = timing.for_agent("ess1", seed=1)
+    assert again.next_act_delay() == 0.0  # a copy begins with the first
+
+
+def test_measured_intervals_make_the_ticks_of_an_agent():
+    scheduler, seen = EventScheduler(), []
+    timing = TickConfig(5.0, measured={"tick_interval": (4.0, 6.0)})
+    scheduler.register_agent("a", timing)
+
+    def tick(event, scheduler):
+        seen.append(event.timestamp)
+        scheduler.schedule_agent_tick("a")
+
+    scheduler.set_handler(EventType.AGENT_TICK, tick)
+    scheduler.run_until(21.0)
+    assert seen == [0.0, 4.0, 10.0, 14.0, 20.0]
+
+
+@pytest.mark.parametrize(
+    ("measured", "said"),
+    [
+        ({"delay": (1.0,)}, "measured.delay"),
+        ({"act_delay": ()}, "measured.act_delay"),
+        ({"act_delay": (-1.0,)}, "measured.act_delay"),
+        ({"msg_delay": (float("nan"),)}, "measured.msg_delay"),
+        ({"tick_interval": (1.0, 0.0)}, "measured.tick_interval"),
+    ],
+)
+def test_measured_values_that_cannot_be_are_refused_by_name(measured, said):
+    with pytest.raises(ConfigError, match=said):
+        TickConfig(measured=measured)

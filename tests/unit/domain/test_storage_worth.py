@@ -37,9 +37,7 @@ def best_by_linear_programme(price: np.ndarray, start_mwh: float) -> float:
     value = STORED_ENERGY_VALUE * price.mean()
     wear = STORE.wear_usd_per_mwh
     drawn, added = H / STORE.dsc_eff, H * STORE.ch_eff
-    gain = np.concatenate(
-        [H * (price - wear) - value * drawn, -H * (price + wear) + value * added]
-    )
+    gain = np.concatenate([H * (price - wear) - value * drawn, -H * (price + wear) + value * added])
     held = np.hstack([-np.tril(np.ones((n, n))) * drawn, np.tril(np.ones((n, n))) * added])
     room = np.concatenate(
         [np.full(n, STORE.high_mwh - start_mwh), np.full(n, start_mwh - STORE.low_mwh)]

@@ -175,6 +175,21 @@ async def test_a_dead_unit_costs_no_more_where_each_time_out_costs_the_connectio
     assert 5 < asked < 14
 
 
+@pytest.mark.parametrize("fault", [Garbage(), Reset()])
+async def test_a_unit_whose_answer_ends_the_connection_does_so_once_a_window(
+    connection: ModbusConnection, port: FaultyPort, fault: Fault
+) -> None:
+    port.unit_faults[1] = fault
+    for _ in range(60):
+        await connection.wait_connected()
+        with pytest.raises(DeviceTimeout):
+            await connection.read("confused", 1, 100, 4)
+        await connection.wait_connected()
+        assert await connection.read("alive", 2, 100, 4) == [20, 21, 22, 23]
+        await asyncio.sleep(1.0)
+    assert 5 < connection.counters.lost < 14
+
+
 async def test_a_server_that_was_away_is_asked_about_every_unit_at_once(
     connection: ModbusConnection, port: FaultyPort
 ) -> None:

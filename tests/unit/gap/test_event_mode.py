@@ -98,3 +98,29 @@ def test_presets_are_the_guides() -> None:
     assert PRESETS["training"].ideal
     assert PRESETS["scada"].obs_delay_s == 2.0
     assert not PRESETS["testing"].ideal
+
+
+def test_a_coordinator_knows_its_meter_by_reports_and_the_price_at_once() -> None:
+    env = MultiAgentMicrogrids(
+        SETUP, event_driven=True, timing={"report_delay_s": 1200.0, "device_tick_s": 300.0}
+    )
+    env.reset(seed=0, options={"day": 100})
+    full = {a: np.zeros(env.action_spaces[a].shape, np.float32) for a in env.agents}
+    full["MG1"][0] = 1.0
+    env.step(full)
+    coordinator, now = env.agent_dict["MG1"], env.measurements
+    assert coordinator.state.network_metrics.p_MW != now.meters["MG1"].p_mw
+    gen1 = coordinator.devices["gen1"]
+    assert gen1.state.electrical_base_ph.p_MW == now.devices["gen1"].p_mw  # at its own terminals
+    market = coordinator.state.market_signal
+    row = int(now.time_s % 86_400.0 // 900.0)
+    assert market.price == env.setup.profiles.day_ahead(now.time_s)[row]
+
+
+def test_agents_that_do_not_act_are_told_by_the_end_of_a_step() -> None:
+    env = MultiAgentMicrogrids(SETUP, event_driven=True, timing="scada")
+    env.reset(seed=0, options={"day": 100})
+    env.step({a: np.zeros(env.action_spaces[a].shape, np.float32) for a in env.agents})
+    for agent in env.agent_dict.values():
+        for device_id, device in agent.devices.items():
+            assert device.reading == env.measurements.devices[device_id]

@@ -31,7 +31,8 @@ def currents_a(grid: Grid, line: Line, s: Solution) -> np.ndarray:
     series = np.linalg.inv(np.array(line.r_ohm) + 1j * np.array(line.x_ohm))
     through = series @ (at[0] - at[1])
     half = 1j * np.array(line.b_half_s)
-    return np.abs(np.concatenate([through + half @ at[0], half @ at[1] - through]))
+    ends = [through + half @ at[0], half @ at[1] - through]
+    return np.array(np.abs(np.concatenate(ends)))
 
 
 @pytest.mark.parametrize("name", ["ieee13", "ieee34", "ieee34mod1", "ieee123"])

@@ -107,7 +107,54 @@ def test_island_is_refused() -> None:
     raw["lines"][0]["closed"] = False
     with pytest.raises(ConfigError) as error:
         parse_feeder(raw)
-    assert [p.where for p in error.value.problems] == ["bus 2.phases", "bus 3.phases"]
+    assert [p.where for p in error.value.problems] == ["bus 2.phases", "bus 3.phases", "load d.bus"]
+    assert "phase a is not fed there: a dead bus" in str(error.value)
+
+
+def test_branches_between_the_wrong_voltages_are_all_reported() -> None:
+    raw = small()
+    raw["buses"][1]["kv_ln"] = 0.277
+    raw["buses"].append({"name": "3", "phases": "abc", "kv_ln": 14.4})
+    ends = {"from_bus": "1", "kva": 500.0, "r_pct": 1.0, "x_pct": 4.0}
+    raw["transformers"] = [{"name": "t", "to_bus": "3", "kv_from": 4.16, "kv_to": 14.4, **ends}]
+    raw["regulators"] = [{"name": "r", "to_bus": "3", "bank": "r", "kv_ln": 2.4, **ends}]
+    with pytest.raises(ConfigError) as error:
+        parse_feeder(raw)
+    assert [p.where for p in error.value.problems] == [
+        "line l.to_bus",
+        "regulator r.to_bus",
+        "transformer t.kv_to",
+    ]
+    assert "is at 0.48 kV, and 1 at 4.16 kV" in str(error.value)
+    assert "expected about the 24.9 kV of bus 3" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("where", "value"),
+    [
+        (("lines", "r_ohm"), [[float("nan")]]),
+        (("lines", "ampacity_a"), 0.0),
+        (("buses", "kv_ln"), -2.4),
+        (("loads", "element_kv"), 0.0),
+        (("lines", "phases"), "aa"),
+        (("lines", "phases"), "n"),
+    ],
+)
+def test_values_that_cannot_be_are_refused_with_their_element(
+    where: tuple[str, str], value: Any
+) -> None:
+    raw = small()
+    raw[where[0]][0][where[1]] = value
+    with pytest.raises(ConfigError, match=rf"{where[0]}\.0"):
+        parse_feeder(raw)
+
+
+def test_a_regulators_tap_beyond_its_range_is_refused() -> None:
+    raw = small()
+    unit = {"name": "r", "from_bus": "1", "to_bus": "2", "phases": "a", "bank": "r", "kv_ln": 2.4}
+    raw["regulators"] = [{**unit, "kva": 500.0, "r_pct": 0.0, "x_pct": 0.1, "tap": 17}]
+    with pytest.raises(ConfigError, match="tap 17: expected -16 to 16"):
+        parse_feeder(raw)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -83,3 +83,25 @@ def test_a_meters_reading_survives_within_its_resolution(sign: int) -> None:
         for n, v in table.failed_values("x").items()
     )
     assert set(table.decode_reading(failed).values()) == {None}
+
+
+def test_a_meter_shows_the_same_in_integers_where_that_is_asked_for() -> None:
+    plan = site_plan(read_setup("ieee34_ieee13").config, (203, 705))
+    table = plan.meters["MG1"].table
+    assert [m.model_id for m in table.layout.models] == [1, 213, 203]
+    assert 203 not in [m.model_id for m in plan.devices["pv1"].table.layout.models]
+    reading = MeterReading(-0.2512, 0.0987, 1.0123, 1.0011, 1.0223)
+    values = table.reading_values(reading) | table.energy_values(1.5e9, 2.5e6)
+    words = Words(
+        (table.registers[n].address, table.registers[n].encode(v)) for n, v in values.items()
+    )
+    number = table.registers.number
+    for name in ("W", "VAR", "VA", "A", "PhV", "PhVphA", "PhVphC", "PPV", "Hz", "TotWhImp"):
+        step = table.registers[f"203.{name}"].resolution
+        assert number(words, f"203.{name}") == pytest.approx(
+            number(words, f"213.{name}"), abs=step / 2 + 1e-3
+        )
+    assert number(words, "203.PF") == pytest.approx(100.0 * number(words, "213.PF"), abs=0.01)
+    failed = table.failed_values("x")
+    assert failed["203.W"] is None
+    assert MeterTable("m", 1, 24_900.0).layout.models[-1].model_id == 213

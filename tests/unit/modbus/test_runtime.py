@@ -9,6 +9,7 @@ from heron.errors import PowerFlowDiverged
 from heron.messaging.bus import InMemoryBus, MemoryHub
 from heron.messaging.topics import ACCOUNT, ACTED, ALARM, CLOCK, STATUS
 from heron.messaging.wire import Acted, Message, PlantClock, Status
+from heron.powergrid.inverter_functions import InverterFunctions
 from heron.powergrid.quantities import Measurements, Setpoint
 from heron.powergrid.registers import Words
 from heron.powergrid.setups import Setup, read_setup
@@ -235,11 +236,16 @@ class Collapsing(Plant):
 
     collapsed = False
 
-    def step(self, setpoints: Mapping[str, Setpoint], dt_s: float) -> Measurements:
+    def step(
+        self,
+        setpoints: Mapping[str, Setpoint],
+        dt_s: float,
+        functions: Mapping[str, InverterFunctions] | None = None,
+    ) -> Measurements:
         if self.measurements.step == 1 and not self.collapsed:
             self.collapsed = True
             raise PowerFlowDiverged("voltage collapse", step=2)
-        return super().step(setpoints, dt_s)
+        return super().step(setpoints, dt_s, functions)
 
 
 async def test_a_step_without_solution_shows_no_old_values_and_raises_an_alarm(

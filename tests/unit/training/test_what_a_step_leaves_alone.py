@@ -1,0 +1,89 @@
+"""A step solves the network once, tells about agents only, and draws from its own generator."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+
+from heron.errors import ConfigError
+from heron.powergrid.setups import load_setup
+from training.envs import MultiAgentMicrogrids
+
+
+@pytest.fixture
+def env() -> MultiAgentMicrogrids:
+    config = load_setup("ieee34_ieee13")
+    config["max_episode_steps"] = 2
+    return MultiAgentMicrogrids(config)
+
+
+def actions_of(env: MultiAgentMicrogrids) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    return {a: rng.uniform(-1, 1, env.action_space(a).shape).astype(np.float32) for a in env.agents}
+
+
+def test_a_step_solves_the_network_once_whatever_the_number_of_agents(
+    env: MultiAgentMicrogrids, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    env.reset(seed=0)
+    solve, solved = env.net.engine.solve, []
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        solved.append(args)
+        return solve(*args, **kwargs)
+
+    monkeypatch.setattr(env.net.engine, "solve", counted)
+    before = env.measurements
+    env.step(actions_of(env))
+    assert len(env.agent_dict) == 3
+    assert len(solved) == 1
+    assert env.measurements.time_s == before.time_s + 900.0
+    assert env.measurements.meters != before.meters
+
+
+def test_what_reset_and_step_return_is_by_agent_and_nothing_else(
+    env: MultiAgentMicrogrids,
+) -> None:
+    returned = [*env.reset(seed=0), *env.step(actions_of(env)), *env.step(actions_of(env))]
+    assert [set(part) for part in returned] == [{"MG1", "MG2", "MG3"}] * len(returned)
+
+
+def test_the_global_generators_are_neither_seeded_nor_drawn_from(
+    env: MultiAgentMicrogrids,
+) -> None:
+    python_before, numpy_before = random.getstate(), np.random.get_state()  # noqa: NPY002
+    env.reset(seed=3)
+    env.step(actions_of(env))
+    numpy_after = np.random.get_state()  # noqa: NPY002
+    assert random.getstate() == python_before
+    assert all(np.array_equal(a, b) for a, b in zip(numpy_before, numpy_after, strict=True))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_an_action_that_is_not_finite_is_refused_by_name_and_no_time_passes(
+    env: MultiAgentMicrogrids, value: float
+) -> None:
+    env.reset(seed=0)
+    actions = actions_of(env)
+    actions["MG2"][0] = value
+    before = env.measurements
+    with pytest.raises(ValueError, match=r"MG2.*not finite"):
+        env.step(actions)
+    assert env.measurements == before
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"visibility_level": "everyone"}, "visibility_level = 'everyone'.*upper_level, owner"),
+        ({"protocol": "barter"}, "protocol = 'barter'.*setpoint, price"),
+    ],
+)
+def test_an_unknown_view_or_protocol_is_refused_before_there_is_an_environment(
+    options: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(ConfigError, match=told):
+        MultiAgentMicrogrids("single_microgrid", **options)
