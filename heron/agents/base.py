@@ -73,6 +73,9 @@ class Agent(Built, Mailing):
         super().__init__()
         if not isinstance(agent_id, str) or not agent_id:
             raise ConfigError([ConfigProblem("agent_id", agent_id, "a name that is not empty")])
+        if not (protocol is None or isinstance(protocol, Protocol)):
+            problem = ConfigProblem(f"{agent_id}: protocol", protocol, "an instance of a Protocol")
+            raise ConfigError([problem])
         self.agent_id = agent_id
         self.policy = policy
         self.protocol = protocol or NoProtocol()

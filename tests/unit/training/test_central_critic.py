@@ -8,6 +8,9 @@ import pytest
 import torch
 from ray.rllib.core.columns import Columns
 
+from training.options import make_options
+from training.rllib.config import build_config, env_config
+from training.rllib.env import RllibMicrogrids
 from training.rllib.modules import GLOBAL_STATE, ActorCritic
 
 
@@ -46,3 +49,14 @@ def test_the_actor_beside_a_central_critic_acts_on_its_own_observation(
     one, two = (module.forward_inference(batch(x)) for x in (0.1, 0.9))
     assert torch.equal(one[Columns.ACTION_DIST_INPUTS], two[Columns.ACTION_DIST_INPUTS])
     assert module.get_non_inference_attributes() == ["critic", "state_norm"]
+
+
+@pytest.mark.parametrize(("algorithm", "central"), [("mappo", True), ("ippo", False)])
+def test_a_run_with_mappo_gets_a_critic_of_all_agents(algorithm: str, central: bool) -> None:
+    options = make_options({"algorithm": algorithm, "setup": "ieee34_ieee13"})
+    env = RllibMicrogrids(env_config(options))
+    spec = build_config(options, env).rl_module_spec
+    seen = {m: s.model_config["state_dim"] for m, s in spec.rl_module_specs.items()}
+    observed = sum(int(space.shape[0]) for space in env.observation_spaces.values())
+    assert len(env.observation_spaces) == 3
+    assert set(seen.values()) == {observed if central else 0}
