@@ -38,6 +38,7 @@ SUMMARIES = {
     "evaluate": "compare policies on test days",
     "export": "write a trained policy as .onnx",
     "new-project": "make a project of your own, outside of this repository",
+    "tune": "find the numbers of a baseline on training days",
     "gap": "measure what timing costs: synchronous, event-driven, deployed",
 }
 

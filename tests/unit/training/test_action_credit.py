@@ -45,7 +45,9 @@ def test_an_action_is_not_credited_with_what_another_earns_by_itself() -> None:
     add_advantages(Critic(), batch)
     assert batch[ACTION_TARGETS].tolist() == [[10.0, 2.0], [12.0, 1.0], [5.0, 1.0], [7.0, 3.0]]
     advantage = batch[ACTION_ADVANTAGES]
-    assert advantage[:2, 1].tolist() == pytest.approx([1.0, -1.0])
+    # centred action by action, divided by the spread of all six: 29 and 0.5 of squares
+    half = 0.5 / (29.5 / 6) ** 0.5
+    assert advantage[:2, 1].tolist() == pytest.approx([half, -half])
     assert (advantage[2:, 1] == 0.0).all()
 
 

@@ -88,7 +88,8 @@ def test_command_line_trains_resumes_exports_and_evaluates(
     policies = str(tmp_path / "run" / "policies")
     assert evaluate.run([policies, "--days", "20", "--json"]) == 0
     first = json.loads(capsys.readouterr().out)
-    assert set(first["policies"]) == {"none", "rule", policies}
+    always = {"none", "voltvar", "rule", "droop", "qp", "optimum"}
+    assert set(first["policies"]) == {*always, policies}
     assert evaluate.run([policies, "--days", "20", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == first
 
