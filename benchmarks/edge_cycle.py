@@ -34,13 +34,13 @@ from edge.cycle import DeviceCycle
 from edge.fallback import FallbackName
 from edge.links.connection import ModbusConnection
 from edge.links.transports import tcp_client
-from edge.modes import Mode
 from edge.runtime import EdgeRuntime, EdgeSettings, Parts
 from edge.service import spare_what_stays
 from edge.timing import PlantTime, stagger, ticks
 from heron.messaging.bus import Bus, InMemoryBus
 from heron.messaging.mqtt import MqttBus
 from heron.powergrid.agents import ESS
+from heron.powergrid.modes import Mode
 from heron.powergrid.quantities import DeviceReading, Setpoint
 from heron.powergrid.registers.table import Block
 from heron.testing.brokers import mosquitto, mosquitto_path

@@ -17,13 +17,13 @@ from dataclasses import dataclass
 
 from edge.build import build_from_setup
 from edge.cycle import DeviceCycle
-from edge.modes import Mode
 from edge.runtime import EdgeRuntime, EdgeSettings
 from edge.timing import PlantTime
 from heron.messaging.bus import InMemoryBus, MemoryHub
 from heron.messaging.topics import COMMAND
 from heron.messaging.wire import Command
 from heron.powergrid.link import Quality
+from heron.powergrid.modes import Mode
 from heron.powergrid.registers import site_plan
 from heron.powergrid.registers.clock import PACE_LOCKSTEP, ClockReading
 from heron.powergrid.setups import read_setup

@@ -12,7 +12,6 @@ from edge.links.connection import ModbusConnection
 from edge.links.modbus import ModbusDeviceLink, ModbusMeterLink, read_words
 from edge.links.transports import client_factory, may_only_read, tcp_client
 from edge.lockstep import PlantClockReader
-from edge.modes import DRIVING, Mode, ModeMachine
 from edge.runtime import Parts
 from edge.sensor import Sensor
 from edge.site import LinkConfig, SiteConfig, SiteDevice, SiteMeter
@@ -22,6 +21,7 @@ from heron.messaging.wire import PlantClock
 from heron.powergrid.agents import DeviceAgent, build_agents
 from heron.powergrid.agents.registry import DEVICE_REGISTRY
 from heron.powergrid.device_configs import DeviceConfig, TransformerConfig
+from heron.powergrid.modes import DRIVING, Mode, ModeMachine
 from heron.powergrid.registers import (
     ClockUnit,
     DerTable,

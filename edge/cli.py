@@ -17,7 +17,6 @@ from typing import cast
 from edge.build import build_from_setup
 from edge.fallback import FallbackName
 from edge.lockstep import Patience
-from edge.modes import Mode
 from edge.reload import SiteKeeper
 from edge.runtime import EdgeRuntime, EdgeSettings, Job, Parts, rate_of
 from edge.service import keep_watchdog, set_up_logging, spare_what_stays
@@ -29,6 +28,7 @@ from heron import __version__
 from heron.errors import ConfigError, ConfigProblem
 from heron.messaging.mqtt import MqttBus
 from heron.messaging.wire import Status
+from heron.powergrid.modes import Mode
 from heron.powergrid.registers import DEFAULT_PORT
 from heron.powergrid.setups import read_setup
 

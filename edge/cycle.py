@@ -14,7 +14,6 @@ import logging
 from edge.commands import CommandInbox
 from edge.decisions import AdmittingAgent, CycleReport, LocalPolicy, Proposal
 from edge.fallback import BumplessReturn, FallbackRule
-from edge.modes import Changed, Mode, ModeMachine
 from edge.sensor import Sensor
 from edge.timing import PlantTime
 from heron.errors import PolicyError, TransportError
@@ -24,6 +23,7 @@ from heron.powergrid.link import (
     Snapshot,
     WriteStatus,
 )
+from heron.powergrid.modes import Changed, Mode, ModeMachine
 from heron.powergrid.quantities import DeviceReading, Setpoint
 
 logger = logging.getLogger(__name__)

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from edge.modes import Mode
 from heron.powergrid.envelope import EnvelopeResult
 from heron.powergrid.link import WriteResult
+from heron.powergrid.modes import Mode
 from heron.powergrid.quantities import DeviceReading, Setpoint
 
 LocalPolicy = Callable[[DeviceReading], Setpoint]

@@ -12,11 +12,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from edge.cycle import DeviceCycle
-from edge.modes import Mode
 from edge.timing import PlantTime
 from edge.units import Unit, Units
 from heron.messaging.wire import PlantClock
 from heron.powergrid.link import Quality
+from heron.powergrid.modes import Mode
 
 logger = logging.getLogger(__name__)
 

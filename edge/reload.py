@@ -9,14 +9,14 @@ from pathlib import Path
 
 from edge.build import build_device, build_meter, connect
 from edge.cycle import DeviceCycle
-from edge.files import stamp_of
 from edge.links.connection import ModbusConnection
-from edge.modes import Authority, Mode
 from edge.runtime import EdgeRuntime
 from edge.site import LinkConfig, SiteConfig, SiteDevice, SiteMeter, load_site
 from edge.timing import PlantTime
 from edge.units import Unit
 from heron.errors import ConfigError, ConfigProblem, HeronError, PolicyError
+from heron.files import stamp_of
+from heron.powergrid.modes import Authority, Mode
 
 logger = logging.getLogger(__name__)
 

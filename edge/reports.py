@@ -9,13 +9,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from edge.decisions import CycleReport
-from edge.modes import Mode
 from edge.timing import PlantTime
 from heron import __version__
 from heron.messaging.bus import Bus
 from heron.messaging.topics import ACTED, POLICY_REPORT, RESULT, STATUS, TELEMETRY
 from heron.messaging.wire import Acted, CommandResult, PolicyReport, Status, Telemetry
 from heron.powergrid.link import Snapshot, WriteStatus
+from heron.powergrid.modes import Mode
 from heron.powergrid.quantities import Setpoint
 
 KEPT_SAMPLES = 10_000

@@ -13,8 +13,6 @@ from edge.commands import CommandFate
 from edge.cycle import DeviceCycle
 from edge.links.connection import ModbusConnection
 from edge.lockstep import Lockstep, Patience, PlantClockReader
-from edge.modes import Changed, Kept, Mode, Refused, authority_of
-from edge.policy_requests import obey
 from edge.reports import Reporter, TelemetrySink
 from edge.sensor import Sensor
 from edge.timing import PlantTime, stagger, ticks
@@ -23,6 +21,8 @@ from heron import __version__
 from heron.messaging.bus import Bus, Subscription
 from heron.messaging.topics import CLOCK, COMMAND, MODE, POLICY
 from heron.messaging.wire import Command, ModeRequest, PlantClock, PolicyRequest
+from heron.powergrid.modes import Changed, Kept, Mode, Refused, authority_of
+from heron.powergrid.policy_requests import obey
 
 logger = logging.getLogger(__name__)
 

@@ -19,9 +19,9 @@ from pydantic import (
 )
 
 from edge.fallback import FallbackName
-from edge.modes import DRIVING, Mode
 from heron.errors import ConfigError, ConfigProblem
 from heron.powergrid.device_configs import DeviceConfig
+from heron.powergrid.modes import DRIVING, Mode
 from heron.powergrid.registers.custom import load_map
 from heron.powergrid.setups.files import read_yaml
 from heron.powergrid.setups.models import device_config_class, known_types

@@ -7,11 +7,11 @@ import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 
-from edge.modes import Mode
 from edge.runtime import EdgeRuntime
 from edge.store import TelemetryStore
 from heron.errors import ConfigError, ConfigProblem
 from heron.powergrid.link import Quality
+from heron.powergrid.modes import Mode
 
 REQUEST_S = 5.0
 LARGEST_REQUEST = 8192

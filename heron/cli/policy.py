@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from heron.cli.policy_field import VERBS, add_verbs, ask
-from heron.errors import HeronError
 from heron.policy import container, signing
 from heron.policy.manifest import Manifest
 from heron.policy.onnx_policy import verify
@@ -42,15 +40,15 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def run(argv: Sequence[str]) -> int:
-    """Run the sub-command; return its exit code."""
+    """Run the sub-command; return its exit code.
+
+    Raises:
+        HeronError: What is wrong; `heron.cli.main` says it in one line.
+    """
     args = _parser().parse_args(list(argv))
     verbs = {"show": _show, "verify": _verify, "sign": _sign, "diff": _diff}
     verbs |= dict.fromkeys(VERBS, ask)
-    try:
-        return verbs[args.verb](args)
-    except HeronError as error:
-        print(f"heron policy: {error}", file=sys.stderr)
-        return 1
+    return verbs[args.verb](args)
 
 
 def _show(args: argparse.Namespace) -> int:

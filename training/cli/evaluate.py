@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from heron.errors import ConfigError, ConfigProblem, HeronError
+from heron.errors import ConfigError, ConfigProblem
 
 ALWAYS = ("none", "rule", "voltvar", "droop")
 """What every policy is compared with, asked for or not."""
@@ -65,14 +65,14 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def run(argv: Sequence[str]) -> int:
-    """Run the sub-command; return its exit code."""
+    """Run the sub-command; return its exit code.
+
+    Raises:
+        HeronError: What is wrong; `heron.cli.main` says it in one line.
+    """
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     args = _parser().parse_args(list(argv))
-    try:
-        result, per_day = _evaluate(args)
-    except HeronError as error:
-        print(f"heron evaluate: {error}", file=sys.stderr)
-        return 1
+    result, per_day = _evaluate(args)
     if args.out is not None:
         args.out.write_text(json.dumps({**result, "per_day": per_day}, indent=1))
     print(json.dumps(result) if args.json else _table(result))

@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from heron.errors import ConfigError, HeronError
+from heron.errors import ConfigError
 from heron.powergrid.baselines import BASELINES
 
 
@@ -30,14 +29,14 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def run(argv: Sequence[str]) -> int:
-    """Run the sub-command; return its exit code."""
+    """Run the sub-command; return its exit code.
+
+    Raises:
+        HeronError: What is wrong; `heron.cli.main` says it in one line.
+    """
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     args = _parser().parse_args(list(argv))
-    try:
-        result = _export(args)
-    except HeronError as error:
-        print(f"heron export: {error}", file=sys.stderr)
-        return 1
+    result = _export(args)
     if args.json:
         print(json.dumps(result))
     else:

@@ -5,12 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-
-from heron.errors import HeronError
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -47,16 +44,16 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def run(argv: Sequence[str]) -> int:
-    """Run the sub-command; return its exit code."""
+    """Run the sub-command; return its exit code.
+
+    Raises:
+        HeronError: What is wrong; `heron.cli.main` says it in one line.
+    """
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     args = _parser().parse_args(list(argv))
-    try:
-        if args.disturbed:
-            return _disturbed(args)
-        return _predict(args) if args.from_recording else _study(args)
-    except HeronError as error:
-        print(f"heron gap: {error}", file=sys.stderr)
-        return 1
+    if args.disturbed:
+        return _disturbed(args)
+    return _predict(args) if args.from_recording else _study(args)
 
 
 def _study(args: argparse.Namespace) -> int:

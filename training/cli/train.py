@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from heron.errors import HeronError
 from training.envs.robustness import parse_robustness
 from training.options import SETPOINT, TrainOptions, make_options, read_experiment
 
@@ -105,18 +104,18 @@ def options_from(argv: Sequence[str]) -> tuple[TrainOptions, bool]:
 
 
 def run(argv: Sequence[str]) -> int:
-    """Run the sub-command; return its exit code."""
+    """Run the sub-command; return its exit code.
+
+    Raises:
+        HeronError: What is wrong; `heron.cli.main` says it in one line.
+    """
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    try:
-        words = list(argv)
-        found = _parser().parse_args(words)
-        if hasattr(found, "search"):
-            return _search(found.search, words)
-        options, as_json = options_from(words)
-        return _train(options, as_json)
-    except HeronError as error:
-        print(f"heron train: {error}", file=sys.stderr)
-        return 1
+    words = list(argv)
+    found = _parser().parse_args(words)
+    if hasattr(found, "search"):
+        return _search(found.search, words)
+    options, as_json = options_from(words)
+    return _train(options, as_json)
 
 
 def _search(path: Path, words: list[str]) -> int:

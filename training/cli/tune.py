@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from heron.errors import ConfigError, ConfigProblem, HeronError
+from heron.errors import ConfigError, ConfigProblem
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -31,14 +31,14 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def run(argv: Sequence[str]) -> int:
-    """Run the sub-command; return its exit code."""
+    """Run the sub-command; return its exit code.
+
+    Raises:
+        HeronError: What is wrong; `heron.cli.main` says it in one line.
+    """
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     args = _parser().parse_args(list(argv))
-    try:
-        result = _tune(args)
-    except HeronError as error:
-        print(f"heron tune: {error}", file=sys.stderr)
-        return 1
+    result = _tune(args)
     print(json.dumps(result) if args.json else f"wrote {result['path']}")
     return 0
 

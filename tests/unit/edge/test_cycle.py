@@ -7,7 +7,6 @@ from edge.commands import CommandInbox
 from edge.cycle import DeviceCycle
 from edge.decisions import LocalPolicy
 from edge.fallback import BumplessReturn, SafeSetpoint
-from edge.modes import Authority, Mode, ModeMachine
 from edge.sensor import Sensor
 from edge.timing import PlantTime
 from heron.errors import PolicyError
@@ -15,6 +14,7 @@ from heron.messaging.wire import Command
 from heron.powergrid.agents import ESS
 from heron.powergrid.device_configs import StorageConfig
 from heron.powergrid.link import Quality, WriteStatus
+from heron.powergrid.modes import Authority, Mode, ModeMachine
 from heron.powergrid.quantities import DeviceReading, Setpoint
 from heron.testing.links import InMemoryLink
 

@@ -10,7 +10,6 @@ import pytest
 from edge.commands import CommandInbox
 from edge.cycle import DeviceCycle
 from edge.fallback import BumplessReturn, SafeSetpoint
-from edge.modes import ModeMachine
 from edge.policies import PolicySlot, device_codec
 from edge.reload import SiteKeeper
 from edge.runtime import EdgeRuntime, EdgeSettings, Parts
@@ -23,6 +22,7 @@ from heron.messaging.topics import POLICY, POLICY_REPORT
 from heron.messaging.wire import PolicyReport, PolicyRequest
 from heron.policy import Manifest, PolicyCodec, signing
 from heron.powergrid.agents import ESS
+from heron.powergrid.modes import ModeMachine
 from heron.powergrid.quantities import DeviceReading
 from heron.testing.links import InMemoryLink
 from training.export.graph import Network, to_onnx

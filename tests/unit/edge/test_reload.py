@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from edge.modes import Authority, Mode
 from edge.reload import SiteKeeper
 from edge.runtime import EdgeRuntime, EdgeSettings, Parts
 from edge.site import load_site
@@ -19,6 +18,7 @@ from heron.messaging.bus import InMemoryBus, MemoryHub
 from heron.messaging.topics import COMMAND
 from heron.messaging.wire import Command
 from heron.powergrid.link import Quality
+from heron.powergrid.modes import Authority, Mode
 from heron.powergrid.quantities import Setpoint
 from heron.powergrid.registers import site_plan
 from heron.powergrid.registers.clock import PACE_LOCKSTEP, ClockReading

@@ -7,7 +7,6 @@ import pytest
 from edge.commands import CommandInbox
 from edge.cycle import DeviceCycle
 from edge.fallback import BumplessReturn, SafeSetpoint
-from edge.modes import Mode, ModeMachine
 from edge.runtime import EdgeRuntime, EdgeSettings, Parts, rate_of
 from edge.sensor import Sensor
 from edge.timing import PlantTime
@@ -16,6 +15,7 @@ from heron.messaging.topics import ACTED, CLOCK, COMMAND, MODE, RESULT, STATUS, 
 from heron.messaging.wire import Command, Message, ModeRequest, PlantClock, Telemetry
 from heron.powergrid.agents import ESS
 from heron.powergrid.device_configs import StorageConfig
+from heron.powergrid.modes import Mode, ModeMachine
 from heron.powergrid.quantities import DeviceReading, MeterReading, Setpoint
 from heron.testing.links import InMemoryLink
 

@@ -5,9 +5,9 @@ from textwrap import dedent
 import pytest
 import yaml
 
-from edge.modes import Mode
 from edge.site import SiteConfig, load_site
 from heron.errors import ConfigError
+from heron.powergrid.modes import Mode
 
 GOOD = """
 site: plant-a

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from heron.cli.main import main
 from heron.cli.policy import run
 from heron.errors import ManifestMismatch, PolicyError
 from heron.policy import (
@@ -178,7 +179,7 @@ def test_command_shows_verifies_signs_and_compares(
     assert run(["sign", str(policy_file), "--key", str(key), "--new-key", "--json"]) == 0
     public = json.loads(capsys.readouterr().out)["public_key"]
     assert run(["verify", str(policy_file), "--key", public]) == 0
-    assert run(["verify", str(policy_file), "--key", "00" * 32]) == 1
+    assert main(["policy", "verify", str(policy_file), "--key", "00" * 32]) == 1
     assert capsys.readouterr().err.count("\n") == 1
     other = tmp_path / "other.onnx"
     other.write_bytes(to_onnx(network(), manifest(seed=4)))

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from heron.cli.main import main
 from heron.policy.baselines import IdlePolicy
 from training.cli import evaluate
 from training.envs import MultiAgentMicrogrids, make_env
@@ -105,7 +106,7 @@ def test_command_writes_report_and_days(tmp_path: Path, capsys: pytest.CaptureFi
 def test_wrong_command_is_one_line(
     argv: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert evaluate.run(argv) == 1
+    assert main(["evaluate", *argv]) == 1
     error = capsys.readouterr().err
     assert said in error
     assert error.count("\n") == 1

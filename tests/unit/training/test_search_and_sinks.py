@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from heron.cli.main import main
 from heron.errors import ConfigError
-from training.cli import train
 from training.options import make_options
 from training.recorder import Recorder, Update
 from training.search import read_search, search
@@ -54,7 +54,7 @@ def test_command_line_says_what_is_wrong_with_a_search_file(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = written(tmp_path, "space: {lr: {often: [1]}}")
-    assert train.run(["--search", str(path)]) == 1
+    assert main(["train", "--search", str(path)]) == 1
     assert "space.lr" in capsys.readouterr().err
 
 

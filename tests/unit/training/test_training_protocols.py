@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from controller.minds import build_minds
+from heron.cli.main import main
 from heron.errors import ConfigError, ManifestMismatch
 from heron.powergrid.agents import scheme_of
 from heron.powergrid.setups import read_setup
@@ -56,7 +57,7 @@ def test_other_protocols_are_sampled_one_environment_at_a_time() -> None:
 def test_an_unknown_protocol_is_refused_before_anything_runs(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert train.run(["--protocol", "barter"]) == 1
+    assert main(["train", "--protocol", "barter"]) == 1
     assert "one of setpoint, price, p2p, consensus, system" in capsys.readouterr().err
 
 

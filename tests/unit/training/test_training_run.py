@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from heron.cli.main import main
 from heron.errors import ConfigError
 from heron.policy import OnnxPolicy
 from training.cli import evaluate, export, train
@@ -125,7 +126,7 @@ def test_nan_stops_the_run_and_keeps_the_last_good_checkpoint(
 
 
 def test_wrong_options_are_one_line_each(capsys: pytest.CaptureFixture[str]) -> None:
-    assert train.run(["--gamma", "3", "--protocol", "p2p"]) == 1
+    assert main(["train", "--gamma", "3", "--protocol", "p2p"]) == 1
     assert "gamma" in capsys.readouterr().err
 
 
@@ -172,7 +173,7 @@ def test_wrong_setup_is_one_line_before_ray_starts(
 
     monkeypatch.setattr("training.trainer.start_ray", must_not_start)
     directory = tmp_path / "run"
-    assert train.run([*argv, "--checkpoint-dir", str(directory)]) == 1
+    assert main(["train", *argv, "--checkpoint-dir", str(directory)]) == 1
     error = capsys.readouterr().err
     assert argv[1] in error
     assert error.count("\n") == 1

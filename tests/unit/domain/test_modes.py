@@ -2,7 +2,7 @@ import itertools
 
 import pytest
 
-from edge.modes import (
+from heron.powergrid.modes import (
     DRIVING,
     TRANSITIONS,
     Authority,
