@@ -1,20 +1,14 @@
 """The edge's link against a slave on libmodbus, written in C."""
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager
-from pathlib import Path
-
 import pytest
 
 from edge.links.connection import ModbusConnection
 from edge.links.modbus import ModbusDeviceLink
 from edge.timing import PlantTime
-from heron.errors import DeviceRejected
 from heron.powergrid.link import Quality, WriteStatus
 from heron.powergrid.quantities import Setpoint
 from heron.powergrid.registers.custom import parse_map
 from heron.powergrid.registers.map_table import MapTable
-from heron.powergrid.registers.table import Space
 
 pytestmark = pytest.mark.cc
 
@@ -37,43 +31,9 @@ MAP = {
 }
 
 
-@pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    import subprocess
-
-    source = Path(__file__).with_name("libmodbus_server.c")
-    program = tmp_path_factory.mktemp("libmodbus") / "server"
-    flags = ["-I/usr/include/modbus", "-lmodbus"]
-    subprocess.run(["cc", "-O1", "-o", program, source, *flags], check=True)
-    return program
-
-
 @pytest.fixture
-async def connection(
-    program: Path, served_by: Callable[..., AbstractAsyncContextManager[ModbusConnection]]
-) -> AsyncIterator[ModbusConnection]:
-    async with served_by(program) as connection:
-        yield connection
-
-
-async def test_registers_of_both_tables_are_read(connection: ModbusConnection) -> None:
-    assert await connection.read("d", 1, 0, 64) == list(range(64))
-    assert await connection.read("d", 1, 5, 3, Space.INPUT) == [1005, 1006, 1007]
-    assert await connection.read("d", 1, 0, 11, Space.COIL) == [0] * 11
-    assert await connection.read("d", 1, 3, 8, Space.DISCRETE) == [0] * 8
-
-
-async def test_registers_and_coils_are_written(connection: ModbusConnection) -> None:
-    await connection.write("d", 1, 7, [65535, 0, 1])
-    assert await connection.read("d", 1, 6, 5) == [6, 65535, 0, 1, 10]
-    await connection.write("d", 1, 2, [1, 0, 1], Space.COIL)
-    assert await connection.read("d", 1, 0, 6, Space.COIL) == [0, 0, 1, 0, 1, 0]
-
-
-async def test_an_address_that_it_does_not_have_is_refused(connection: ModbusConnection) -> None:
-    with pytest.raises(DeviceRejected, match="illegal data address") as caught:
-        await connection.read("d", 1, 60, 10)
-    assert caught.value.exception_code == 2
+def connection(libmodbus_slave: ModbusConnection) -> ModbusConnection:
+    return libmodbus_slave
 
 
 async def test_a_device_with_a_custom_map_is_read_and_commanded(

@@ -7,11 +7,10 @@ within the resolution of the registers.
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -61,44 +60,34 @@ class FollowTheDay(Protocol):
 """A protocol as `docs/custom-protocol.md` tells to write one, in a file of its own."""
 
 
-def run_deployed(
-    policy: str, day: int, folder: Path, protocol: str = "setpoint"
-) -> dict[int, dict[str, dict[str, float]]]:
-    """Run the loop; return step -> device or meter -> point -> value."""
-    recording = folder / "recording.jsonl"
-    options = {
-        "--setup": SETUP,
-        "--steps": STEPS,
-        "--pace": "max",
-        "--seed": SEED,
-        "--start": f"day:{day}",
-        "--policy": policy,
-        "--protocol": protocol,
-        "--report": folder / "report.json",
-        "--record": recording,
-        "--runs": folder / "runs",
-    }
-    command = [sys.executable, "-m", "heron.cli.main", "up", "--headless"]
-    done = subprocess.run(
-        [*command, *(str(part) for option in options.items() for part in option)],
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    report = json.loads((folder / "report.json").read_text())
-    assert report["steps"] == STEPS
-    assert report["modbus"]["errors"] == 0
-    readings: dict[int, dict[str, dict[str, float]]] = defaultdict(dict)
-    for line in recording.read_text().splitlines():
-        entry = json.loads(line)
-        if entry["topic"] == "telemetry":
-            points = entry["message"]["points"]
-            assert all(p["quality"] == "good" for p in points.values())
-            values = {name: p["value"] for name, p in points.items()}
-            readings[entry["message"]["step"]][entry["agent"]] = values
-    return readings
+Deployed = Callable[..., dict[int, dict[str, dict[str, float]]]]
+
+
+@pytest.fixture
+def run_deployed(run_headless: Callable[..., Any]) -> Deployed:
+    """Run the loop; give step -> device or meter -> point -> value."""
+
+    def run(policy: str, day: int, protocol: str = "setpoint") -> Any:
+        report, recording = run_headless(
+            setup=SETUP,
+            steps=STEPS,
+            seed=SEED,
+            start=f"day:{day}",
+            policy=policy,
+            protocol=protocol,
+        )
+        assert report["steps"] == STEPS
+        assert report["modbus"]["errors"] == 0
+        readings: dict[int, dict[str, dict[str, float]]] = defaultdict(dict)
+        for entry in recording:
+            if entry["topic"] == "telemetry":
+                points = entry["message"]["points"]
+                assert all(p["quality"] == "good" for p in points.values())
+                values = {name: p["value"] for name, p in points.items()}
+                readings[entry["message"]["step"]][entry["agent"]] = values
+        return readings
+
+    return run
 
 
 def run_environment(policy: str, day: int, protocol: str = "setpoint") -> list[Measurements]:
@@ -130,27 +119,31 @@ def run_environment(policy: str, day: int, protocol: str = "setpoint") -> list[M
     ids=["rule", "shipped", "optimum", "shielded"],
 )
 def test_deployed_loop_follows_the_environment_step_by_step(
-    policy: str, day: int, tmp_path: Path
+    policy: str, day: int, run_deployed: Deployed
 ) -> None:
-    assert_same_trajectory(run_deployed(policy, day, tmp_path), run_environment(policy, day))
+    assert_same_trajectory(run_deployed(policy, day), run_environment(policy, day))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("protocol", ["price", "p2p", "consensus", "system"])
-def test_every_protocol_moves_the_same_power_deployed(protocol: str, tmp_path: Path) -> None:
+def test_every_protocol_moves_the_same_power_deployed(
+    protocol: str, run_deployed: Deployed
+) -> None:
     assert_same_trajectory(
-        run_deployed("rule", MARKET_DAY, tmp_path, protocol),
+        run_deployed("rule", MARKET_DAY, protocol),
         run_environment("rule", MARKET_DAY, protocol),
     )
 
 
 @pytest.mark.slow
-def test_a_protocol_of_ones_own_moves_the_same_power_deployed(tmp_path: Path) -> None:
+def test_a_protocol_of_ones_own_moves_the_same_power_deployed(
+    tmp_path: Path, run_deployed: Deployed
+) -> None:
     (tmp_path / "by_hand.py").write_text(MADE_BY_HAND, encoding="utf-8")
     protocol = f"{tmp_path / 'by_hand.py'}:FollowTheDay"
     expected = run_environment("none", MARKET_DAY, protocol)
     assert max(abs(m.devices["ess1"].p_mw) for m in expected) > 0.1
-    assert_same_trajectory(run_deployed("none", MARKET_DAY, tmp_path, protocol), expected)
+    assert_same_trajectory(run_deployed("none", MARKET_DAY, protocol), expected)
 
 
 def assert_same_trajectory(

@@ -6,11 +6,10 @@ position, voltage and loading of the tap changer, and all other devices, agree a
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -44,32 +43,12 @@ def setup_file(tmp_path: Path) -> Path:
     return path
 
 
-def run_deployed(setup: Path, folder: Path) -> dict[str, dict[int, dict[str, dict[str, object]]]]:
-    """Run the loop; return topic -> step -> device or meter -> what was said."""
-    options = {
-        "--setup": setup,
-        "--steps": STEPS,
-        "--pace": "max",
-        "--start": f"day:{DAY}",
-        "--policy": "rule",
-        "--report": folder / "report.json",
-        "--record": folder / "recording.jsonl",
-        "--runs": folder / "runs",
-    }
-    command = [sys.executable, "-m", "heron.cli.main", "up", "--headless"]
-    done = subprocess.run(
-        [*command, *(str(part) for option in options.items() for part in option)],
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    said: dict[str, dict[int, dict[str, dict[str, object]]]] = defaultdict(
-        lambda: defaultdict(dict)
-    )
-    for line in (folder / "recording.jsonl").read_text().splitlines():
-        entry = json.loads(line)
+def by_topic(
+    recording: list[dict[str, Any]],
+) -> dict[str, dict[int, dict[str, dict[str, Any]]]]:
+    """Return topic -> step -> device or meter -> what was said."""
+    said: dict[str, dict[int, dict[str, dict[str, Any]]]] = defaultdict(lambda: defaultdict(dict))
+    for entry in recording:
         message = entry["message"]
         if entry["topic"] == "telemetry":
             values = {name: p["value"] for name, p in message["points"].items()}
@@ -93,9 +72,12 @@ def run_environment(setup: Path) -> list[Measurements]:
 
 
 @pytest.mark.slow
-def test_deployed_tap_changer_follows_the_environment(setup_file: Path, tmp_path: Path) -> None:
+def test_deployed_tap_changer_follows_the_environment(
+    setup_file: Path, run_headless: Callable[..., Any]
+) -> None:
     plan = site_plan(read_setup(setup_file).config)
-    said = run_deployed(setup_file, tmp_path)
+    _, recording = run_headless(setup=setup_file, steps=STEPS, start=f"day:{DAY}", policy="rule")
+    said = by_topic(recording)
     expected = run_environment(setup_file)
     taps = [m.devices["oltc"].tap for m in expected[:STEPS]]
     assert taps[0] == -14
