@@ -20,6 +20,7 @@ from heron.errors import ConfigError, ConfigProblem
 from heron.messaging.address import BrokerAddress
 from heron.messaging.mqtt import MqttBus
 from heron.powergrid.agents import Scheme, scheme_of
+from heron.powergrid.kept_orders import KeptOrders, orders_file
 from heron.powergrid.setups import Setup, read_setup
 
 logger = logging.getLogger(__name__)
@@ -48,7 +49,9 @@ def run(argv: Sequence[str]) -> int:
         key=options.policy_key,
     )
     minds = [mind for mind in everyone if mind.agent_id in part.agents]
-    runtime = asyncio.run(_run(options, setup, address, _Site(scheme, minds, part)))
+    file = options.orders or orders_file(part.process)
+    orders = None if file is None else KeptOrders(file)
+    runtime = asyncio.run(_run(options, setup, address, _Site(scheme, minds, part, orders)))
     if options.json:
         print(json.dumps(asdict(runtime.tally)))
     return 0
@@ -96,6 +99,7 @@ class _Site:
     scheme: Scheme
     minds: Sequence[PolicyMind]
     part: _Part
+    orders: KeptOrders | None
 
 
 async def _run(
@@ -111,6 +115,7 @@ async def _run(
             scheme=site.scheme,
             system=site.part.system,
             answer_s=options.answer_wait,
+            orders=site.orders,
         )
         running = asyncio.ensure_future(_observed(runtime, setup, bus, options))
         told_to_end = False
@@ -274,6 +279,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--http-cert", type=Path, metavar="FILE", help="serve https with this certificate (PEM)")
     add("--http-key", type=Path, metavar="FILE", help="and this private key (PEM)")
+    add(
+        "--orders",
+        type=Path,
+        metavar="FILE",
+        help="keep operators' orders over restarts: modes and limits (default: in STATE_DIRECTORY, "
+        "where a service manager gives one)",
+    )
     add("--history", type=Path, metavar="FILE", help="keep a history in this SQLite file")
     add("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
     add("--json", action="store_true", help="print what was done, at the end")

@@ -12,6 +12,7 @@ from heron.messaging.bus import Bus, Subscription
 from heron.messaging.topics import MODE, POLICY_REPORT
 from heron.messaging.wire import LimitRequest, ModeName, ModeRequest, PolicyRequest
 from heron.powergrid.connection import ConnectionLimits
+from heron.powergrid.kept_orders import KeptOrders
 from heron.powergrid.modes import (
     Authority,
     Changed,
@@ -33,6 +34,7 @@ class ModeRequests:
         modes: Each one's state machine.
         bus: Tells the devices.
         done: Called after each request, with whether the mode changed.
+        orders: Where operators' orders outlive the process; None to forget them.
     """
 
     def __init__(
@@ -41,11 +43,16 @@ class ModeRequests:
         modes: Mapping[str, ModeMachine],
         bus: Bus,
         done: Callable[[Mind, bool], Awaitable[None]],
+        orders: KeptOrders | None = None,
     ) -> None:
         self._minds = {mind.agent_id: mind for mind in minds}
         self._modes = modes
         self._bus = bus
         self._done = done
+        self._orders = orders
+        if orders is not None:
+            for agent, machine in modes.items():
+                orders.recall(agent, machine)
 
     async def take_modes(self, requests: Subscription[ModeRequest]) -> None:
         """Take requests until cancelled; those for devices are the edge's."""
@@ -75,6 +82,8 @@ class ModeRequests:
                 pass
             case _:
                 assert_never(outcome)
+        if self._orders is not None:
+            self._orders.note_mode(mind.agent_id, self._modes[mind.agent_id])
         await self._done(mind, isinstance(outcome, Changed))
 
     async def _hand_over(self, mind: Mind, change: Changed) -> None:
@@ -113,22 +122,30 @@ async def take_policies(
         await bus.publish(POLICY_REPORT, report, agent=agent)
 
 
-async def take_limits(requests: Subscription[LimitRequest], system: SystemCycle) -> None:
-    """Take an operator's limits; they hold from the next signal on."""
+async def take_limits(
+    requests: Subscription[LimitRequest],
+    system: SystemCycle,
+    tell: Callable[[str], Awaitable[None]],
+    orders: KeptOrders | None = None,
+) -> None:
+    """Take an operator's limits; they hold from the next signal on.
+
+    Args:
+        requests: What is asked for.
+        system: Whose limits they are.
+        tell: Says what became of a request.
+        orders: Where they outlive the process; None to forget them.
+    """
     async for agent, request in requests:
         if authority_of(request.issuer) is not Authority.OPERATOR:
-            logger.warning("limits_refused microgrid=%s why=limits are for: operator", agent)
-            continue
-        if agent not in system.limits:
-            logger.warning("limits_refused microgrid=%s why=no such microgrid", agent)
-            continue
-        limits = ConnectionLimits(request.p_export_max_mw, request.p_import_max_mw)
-        system.limits[agent] = limits
-        logger.warning(
-            "limits microgrid=%s export_mw=%s import_mw=%s issuer=%s reason=%s",
-            agent,
-            limits.p_export_max_mw,
-            limits.p_import_max_mw,
-            request.issuer,
-            request.reason,
-        )
+            said = f"limits of {agent} refused: they are for: operator"
+        elif agent not in system.limits:
+            said = f"limits of {agent} refused: expected one of {', '.join(system.limits)}"
+        else:
+            limits = ConnectionLimits(request.p_export_max_mw, request.p_import_max_mw)
+            system.limits[agent] = limits
+            if orders is not None:
+                orders.note_limits(agent, limits)
+            said = f"limits of {agent}: {limits}"
+        logger.warning("%s issuer=%s reason=%s", said, request.issuer, request.reason)
+        await tell(said)

@@ -43,6 +43,7 @@ from heron.messaging.wire import (
     Telemetry,
 )
 from heron.powergrid.agents import Scheme
+from heron.powergrid.kept_orders import KeptOrders
 from heron.powergrid.setups import Setup
 
 logger = logging.getLogger(__name__)
@@ -143,6 +144,7 @@ class ControllerRuntime:
         system: Whether the DSO runs here.
         answer_s: Wall seconds that a coordinator waits for the DSO's answer; the DSO waits half
             of them for the coordinators' reports.
+        orders: Where operators' orders outlive the process; None to forget them.
     """
 
     def __init__(
@@ -156,7 +158,9 @@ class ControllerRuntime:
         scheme: Scheme | None = None,
         system: bool = True,
         answer_s: float = ANSWER_S,
+        orders: KeptOrders | None = None,
     ) -> None:
+        self._orders = orders
         self.fleet = fleet or Fleet()
         self.tally = Tally()
         self._bus = bus
@@ -171,6 +175,8 @@ class ControllerRuntime:
                 self._desk = OperatorDesk(agents, bus, self.fleet, scheme.name, answer_s / 2.0)
             everyone = setup.config.microgrid_ids
             self._system = SystemCycle(setup, bus, everyone, self._interval_s, self._desk)
+            if orders is not None:
+                self._system.limits |= orders.limits()
         self._stand_in = StandIn(self._interval_s)
         self._cycles = {
             mind.agent_id: CoordinatorCycle(
@@ -180,7 +186,7 @@ class ControllerRuntime:
         }
         self._beats = {agent: Beat() for agent in self._cycles}
         modes = {agent: cycle.modes for agent, cycle in self._cycles.items()}
-        self._requests = ModeRequests(minds, modes, bus, self._mode_was_asked_for)
+        self._requests = ModeRequests(minds, modes, bus, self._mode_was_asked_for, orders)
         self._coordinator_of = {
             agent: mind.agent_id for mind in minds for agent in (mind.agent_id, *mind.device_ids)
         }
@@ -210,7 +216,7 @@ class ControllerRuntime:
             ]
             if self._system is not None:
                 limits = await enter(self._bus.subscribe(LIMITS))
-                jobs.append(take_limits(limits, self._system))
+                jobs.append(take_limits(limits, self._system, self._say_of_dso, self._orders))
             if self._desk is not None:
                 reports = await enter(self._bus.subscribe(REPORT))
                 jobs += [self._desk.run(), self._take_reports(reports, self._desk)]
@@ -231,8 +237,11 @@ class ControllerRuntime:
         for mind in self._minds:
             await self._say_status(mind, online=online)
         if self._system is not None:
-            status = status_of(self._dso, "system", online=online)
-            await self._bus.publish(STATUS, status, agent=self._dso)
+            await self._say_of_dso(online=online)
+
+    async def _say_of_dso(self, detail: str = "", *, online: bool = True) -> None:
+        status = status_of(self._dso, "system", online=online, detail=detail)
+        await self._bus.publish(STATUS, status, agent=self._dso)
 
     async def _say_status(self, mind: Mind, *, online: bool = True) -> None:
         mode: ModeName = self._cycles[mind.agent_id].modes.mode.value

@@ -11,6 +11,7 @@ from edge.reload import SiteKeeper
 from edge.site import load_site
 from edge.timing import PlantTime
 from heron.errors import ConfigError, PolicyError
+from heron.powergrid.kept_orders import KeptOrders
 
 
 def run(argv: Sequence[str]) -> int:
@@ -26,6 +27,8 @@ def run(argv: Sequence[str]) -> int:
     try:
         site = load_site(args.site_file)
         SiteKeeper(args.site_file, PlantTime()).prepare(site)
+        if site.orders is not None:
+            KeptOrders(site.orders)
         summary = {
             "links": [link.name for link in site.links],
             "devices": {device.name: str(device.mode) for device in site.devices},

@@ -28,6 +28,7 @@ from heron import __version__
 from heron.errors import ConfigError, ConfigProblem
 from heron.messaging.mqtt import MqttBus
 from heron.messaging.wire import Status
+from heron.powergrid.kept_orders import KeptOrders
 from heron.powergrid.modes import Mode
 from heron.powergrid.registers import DEFAULT_PORT
 from heron.powergrid.setups import read_setup
@@ -58,6 +59,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--period", type=float, help="wall seconds between two cycles of a device")
     parser.add_argument("--command-wait", type=float, default=30.0, help="lock-step: wall seconds")
     parser.add_argument("--store", type=Path, help="file that keeps telemetry for the broker")
+    parser.add_argument(
+        "--orders", type=Path, metavar="FILE", help="keep operators' orders over restarts"
+    )
     parser.add_argument("--http", metavar="HOST:PORT", help="serve /healthz and /metrics")
     parser.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING"])
     parser.add_argument("--log-json", action="store_true", help="log JSON lines")
@@ -101,6 +105,7 @@ class _Edge:
         store_max_mb: float = 100.0,
         store_listener: str | None = None,
         http: str | None,
+        orders: Path | None,
         beside: Callable[[EdgeRuntime], Coroutine[None, None, None]] | None = None,
     ) -> None:
         self._settings = settings
@@ -112,6 +117,7 @@ class _Edge:
         self._store_bytes = int(1e6 * store_max_mb)
         self._store_listener = store_listener
         self._http = http
+        self._orders = None if orders is None else KeptOrders(orders)
         self._beside = beside
 
     async def run(self) -> dict[str, object]:
@@ -132,7 +138,9 @@ class _Edge:
                 forward = StoreAndForward(bus, store, self._time.now, listener=self._store_listener)
                 send = forward.send
                 beside.append(forward.run)
-            runtime = EdgeRuntime(self._settings, bus, self._time, self._parts, send)
+            runtime = EdgeRuntime(
+                self._settings, bus, self._time, self._parts, send, orders=self._orders
+            )
             if self._http is not None:
                 await stack.enter_async_context(serve(runtime, self._http, store))
             if self._beside is not None:
@@ -178,6 +186,7 @@ def _from_setup(args: argparse.Namespace) -> _Edge:
         broker=args.broker,
         store=args.store,
         http=args.http,
+        orders=args.orders,
     )
 
 
@@ -196,6 +205,7 @@ def _from_site(args: argparse.Namespace) -> _Edge:
         store_max_mb=site.store_max_mb,
         store_listener=site.store_listener,
         http=site.http,
+        orders=site.orders,
         beside=lambda runtime: keeper.run(first, runtime),
     )
 

@@ -29,6 +29,7 @@ FIXED = (
     "period_s",
     "http",
     "policy_key",
+    "orders",
     "store",
     "store_max_mb",
     "store_listener",

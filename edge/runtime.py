@@ -21,6 +21,7 @@ from heron import __version__
 from heron.messaging.bus import Bus, Subscription
 from heron.messaging.topics import CLOCK, COMMAND, MODE, POLICY
 from heron.messaging.wire import Command, ModeRequest, PlantClock, PolicyRequest
+from heron.powergrid.kept_orders import KeptOrders
 from heron.powergrid.modes import Changed, Kept, Mode, Refused, authority_of
 from heron.powergrid.policy_requests import obey
 
@@ -86,6 +87,7 @@ class EdgeRuntime:
         time: Clocks, shared with the cycles; they say whether it runs in lock-step.
         parts: What it looks after.
         send: Takes the telemetry in the bus's place.
+        orders: Where operators' orders outlive the process; None to forget them.
     """
 
     def __init__(
@@ -95,8 +97,13 @@ class EdgeRuntime:
         time: PlantTime,
         parts: Parts,
         send: TelemetrySink | None = None,
+        *,
+        orders: KeptOrders | None = None,
     ) -> None:
         self.settings = settings
+        self._orders = orders
+        for name, cycle in parts.devices.items():
+            self._recall(name, cycle)
         report = Reporter(bus, time, settings.edge_id, send)
         self.units = Units(parts.devices, parts.meters, report)
         self.connections = list(parts.connections)
@@ -176,6 +183,7 @@ class EdgeRuntime:
         """Look after one more device or meter."""
         self.units.add(name, unit)
         if isinstance(unit, DeviceCycle):
+            self._recall(name, unit)
             await self.units.report.status(name, unit.modes.mode)
         self._start(name, unit)
 
@@ -188,6 +196,10 @@ class EdgeRuntime:
         if isinstance(unit, DeviceCycle):
             await unit.leave()
             await self.units.report.status(name, unit.modes.mode, online=False)
+
+    def _recall(self, name: str, cycle: DeviceCycle) -> None:
+        if self._orders is not None:
+            self._orders.recall(name, cycle.modes)
 
     def _start(self, name: str, unit: Unit) -> None:
         assert self._group is not None, "only a running edge can be changed"
@@ -298,6 +310,8 @@ class EdgeRuntime:
                 logger.warning("mode_refused device=%s why=%s", device_id, outcome.why)
             case Kept():
                 pass
+        if self._orders is not None:
+            self._orders.note_mode(device_id, modes)
         await self.units.report.status(device_id, modes.mode, reason=modes.reason)
 
     async def _take_clock(self, clocks: Subscription[PlantClock]) -> None:

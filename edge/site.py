@@ -21,6 +21,7 @@ from pydantic import (
 from edge.fallback import FallbackName
 from heron.errors import ConfigError, ConfigProblem
 from heron.powergrid.device_configs import DeviceConfig
+from heron.powergrid.kept_orders import orders_file
 from heron.powergrid.modes import DRIVING, Mode
 from heron.powergrid.registers.custom import load_map
 from heron.powergrid.setups.files import read_yaml
@@ -172,6 +173,9 @@ class SiteConfig(_Frozen):
         http: HOST:PORT for ``/healthz`` and ``/metrics``; None for none.
         policy_key: Public key (64 hex characters) that must have signed every policy file, also
             one that replaces another while it runs; None asks for no signature.
+        orders: File in which operators' orders outlive the process: what they stopped stays
+            stopped. Beside the site file if not given, or in the folder that the service manager
+            gives (``STATE_DIRECTORY``); null to forget them.
         store: File that keeps telemetry while the broker is away; None for none.
         store_max_mb: Largest size of that file.
         store_listener: Agent whose status must be online before telemetry counts as received,
@@ -184,6 +188,7 @@ class SiteConfig(_Frozen):
     period_s: float = Field(1.0, ge=0.02, le=3600)
     http: Address | None = None
     policy_key: PublicKey | None = None
+    orders: Path | None = None
     store: Path | None = None
     store_max_mb: float = Field(100.0, gt=0)
     store_listener: str | None = None
@@ -259,8 +264,15 @@ def load_site(path: Path) -> SiteConfig:
         link if link.tls is None else link.model_copy(update={"tls": link.tls.within(here)})
         for link in site.links
     )
-    store = None if site.store is None else here / site.store
-    site = site.model_copy(update={"links": links, "devices": devices, "store": store})
+    if "orders" in site.model_fields_set:
+        orders = None if site.orders is None else here / site.orders
+    else:
+        orders = orders_file(site.edge_id, here)
+    files = {
+        "store": None if site.store is None else here / site.store,
+        "orders": orders,
+    }
+    site = site.model_copy(update={"links": links, "devices": devices, **files})
     problems = [problem for device in devices for problem in _file_problems(device)]
     if problems:
         raise ConfigError(problems)

@@ -27,8 +27,6 @@ from heron.messaging.embedded import LOOPBACK, EmbeddedBroker, free_port
 from heron.messaging.mqtt import MqttBus
 from heron.messaging.observer import Observer, Recorder
 from heron.messaging.tally import Tally
-from heron.messaging.topics import ALARM
-from heron.messaging.wire import Alarm
 
 logger = logging.getLogger(__name__)
 
@@ -133,17 +131,11 @@ class LoopRunner:
                 job.cancel()
 
     async def _require_free_site(self, observer: Observer, bus: Bus) -> None:
-        """Refuse a site on which others run: two of each would command the same devices.
-
-        What is retained comes before what is sent after it, so the answer to our own message
-        is the sign that every status has come.
-        """
-        hello = Alarm(agent=UP, severity="info", text="heron up starts", active=False)
-        await bus.publish(ALARM, hello, agent=UP)
-        await observer.until(lambda tally: any(alarm == hello for alarm in tally.alarms))
+        """Refuse a site on which others run: two of each would command the same devices."""
+        statuses = await observer.roll_call(UP)
         others = sorted(
             agent
-            for agent, status in observer.tally.statuses.items()
+            for agent, status in statuses.items()
             if status.online and status.role in ("simulator", "edge")
         )
         if others:
@@ -191,7 +183,7 @@ class LoopRunner:
             *("--seed", str(plan.seed), "--start", plan.start, "--verbose"),
             *_pacing(plan),
         ]
-        controller = ["controller", *common, "--protocol", plan.protocol]
+        controller = ["controller", *common, "--protocol", plan.protocol, *plan.controller]
         if plan.policy is not None:
             controller += ["--policy", plan.policy]
         if plan.http is not None:

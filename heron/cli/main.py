@@ -33,6 +33,8 @@ SUMMARIES = {
     "controller": "run the coordinators and the DSO",
     "setups": "list, show and check setups",
     "policy": "show, check, sign, promote and roll back policies",
+    "mode": "stop a device or a coordinator, or put it back into the loop",
+    "limits": "limit what a microgrid exports and imports",
     "feeder": "inspect and solve a feeder or a setup's network",
     "train": "train policies",
     "evaluate": "compare policies on test days",

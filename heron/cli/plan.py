@@ -29,6 +29,8 @@ class LoopPlan:
         broker: URL; None starts the embedded one.
         record: File for every message.
         http: Port of the operator's page; None for no page.
+        dso: Name of the setup's DSO.
+        controller: Further options of `heron controller`.
     """
 
     setup: str
@@ -47,6 +49,7 @@ class LoopPlan:
     record: Path | None = None
     http: int | None = None
     dso: str = "DSO"
+    controller: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)

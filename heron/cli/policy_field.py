@@ -8,6 +8,7 @@ import getpass
 import json
 from typing import Literal
 
+from heron.cli.operate import add_broker_options
 from heron.errors import HeronError
 from heron.messaging.bus import Bus
 from heron.messaging.topics import POLICY, POLICY_REPORT
@@ -28,11 +29,8 @@ def add_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     for verb, (_, meaning) in VERBS.items():
         parser = verbs.add_parser(verb, help=meaning)
         parser.add_argument("agent", help="a coordinator, or a device that decides by itself")
-        parser.add_argument("--broker", default="mqtt://127.0.0.1:1883", metavar="URL")
-        parser.add_argument("--site", default="site", help="name in the topics")
         parser.add_argument("--reason", default="", help="why, for the log")
-        parser.add_argument("--wait", type=float, default=5.0, metavar="S", help="for the answer")
-        parser.add_argument("--json", action="store_true", help="print JSON")
+        add_broker_options(parser)
 
 
 def ask(args: argparse.Namespace) -> int:

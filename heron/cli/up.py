@@ -58,6 +58,7 @@ def run(argv: Sequence[str]) -> int:
         record=options.record,
         http=options.http,
         dso=setup.config.dso_config.name,
+        controller=_for_the_controller(options),
     )
     result = LoopResult()
     report_path = options.report or folder / "report.json"
@@ -150,6 +151,13 @@ def _print_summary(result: LoopResult, folder: Path, report_path: Path) -> None:
     print(f"log: {folder}/   report: {report_path}")
 
 
+def _for_the_controller(options: argparse.Namespace) -> tuple[str, ...]:
+    words = [word for candidate in options.candidate for word in ("--candidate", candidate)]
+    if options.history is not None:
+        words += ["--history", str(options.history)]
+    return tuple(words)
+
+
 def _min_step_s(pace: str, step_s: float) -> float:
     """Return the wall seconds that a step takes at least."""
     if pace == "max":
@@ -234,6 +242,13 @@ def _parser() -> argparse.ArgumentParser:
         help="nobody waits: the plant runs at its pace, and agents in their own time",
     )
     add("--policy", metavar="P", help="policy file or directory, none, or rule")
+    add(
+        "--candidate",
+        action="append",
+        default=[],
+        metavar="AGENT=FILE|DIR",
+        help="a policy that decides in the shadow, until `heron policy promote`; may be repeated",
+    )
     add("--no-policy", action="store_true", help="the same as --policy none")
     add(
         "--protocol",
@@ -255,6 +270,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--site", default="site", help="name of the site in the topics (default %(default)s)")
     add("--report", type=Path, metavar="FILE", help="report (default: in the run's folder)")
     add("--record", type=Path, metavar="FILE", help="write every message, one JSON line each")
+    add("--history", type=Path, metavar="FILE", help="keep a history in this SQLite file")
     add("--runs", type=Path, default=Path("runs"), help="parent of the run's folder")
     add("--json", action="store_true", help="print the report instead of the table")
     return parser

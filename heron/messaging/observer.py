@@ -13,8 +13,8 @@ from typing import IO, Any, Protocol, Self
 
 from heron.messaging.bus import Bus, Subscription
 from heron.messaging.tally import Tally
-from heron.messaging.topics import TOPICS
-from heron.messaging.wire import Message
+from heron.messaging.topics import ALARM, TOPICS
+from heron.messaging.wire import Alarm, Message, Status
 
 
 class Sink(Protocol):
@@ -106,6 +106,18 @@ class Observer:
         """
         async with self._changed:
             await self._changed.wait_for(lambda: not any(m.waiting for m in self._heard))
+
+    async def roll_call(self, caller: str) -> dict[str, Status]:
+        """Return the newest status of everybody who has said one, by agent.
+
+        What is retained comes before what is sent after it, so the answer to our own message
+        is the sign that every status has come.
+        """
+        hello = Alarm(agent=caller, severity="info", text=f"{caller} is here", active=False)
+        await self._bus.publish(ALARM, hello, agent=caller)
+        await self.until(lambda tally: hello in tally.alarms)
+        await self.caught_up()
+        return dict(self.tally.statuses)
 
     async def _take(self, topic: str, messages: Subscription[Any]) -> None:
         async for agent, message in messages:

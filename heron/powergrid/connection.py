@@ -32,6 +32,14 @@ class ConnectionLimits:
         """Whether there is any limit."""
         return self.p_export_max_mw is not None or self.p_import_max_mw is not None
 
+    def __str__(self) -> str:
+        ways = (("export", self.p_export_max_mw), ("import", self.p_import_max_mw))
+        return ", ".join(f"{way} {_text(p_mw)}" for way, p_mw in ways)
+
+
+def _text(p_max_mw: float | None) -> str:
+    return "free" if p_max_mw is None else f"at most {p_max_mw:g} MW"
+
 
 NO_LIMITS = ConnectionLimits()
 

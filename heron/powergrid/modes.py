@@ -140,6 +140,11 @@ class ModeMachine:
         return self._reason
 
     @property
+    def ordered_by(self) -> Authority:
+        """Who ordered it."""
+        return self._by
+
+    @property
     def writes(self) -> bool:
         """Whether anything may be written to the device."""
         if self._read_only:
@@ -169,6 +174,20 @@ class ModeMachine:
             self._was_driving = before in DRIVING
         self._mode, self._by, self._reason = wanted, by, reason
         return Changed(before, wanted, by, reason)
+
+    def resume(self, mode: Mode, reason: str, *, writes: bool) -> None:
+        """Begin in a mode that an operator ordered in an earlier life.
+
+        Args:
+            mode: What was ordered.
+            reason: Why.
+            writes: What `writes` said then: whether a stopped device had been driven. On a link
+                that cannot write nothing is driven all the same.
+        """
+        if self._read_only and mode in DRIVING:
+            return
+        self._mode, self._by, self._reason = mode, Authority.OPERATOR, reason
+        self._was_driving = writes
 
     def lose(self, reason: str) -> ModeOutcome:
         """Go to fallback by rule: a command expired, or data cannot be trusted."""

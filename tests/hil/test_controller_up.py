@@ -234,3 +234,45 @@ async def test_a_second_loop_on_the_same_site_is_refused(tmp_path: Path, broker_
     assert (other.code, other.report["steps"]) == (0, 2)
     first.terminate()
     assert (await end_of(first)).code == 0
+
+
+async def test_operators_stop_release_and_limit_from_the_command_line(tmp_path: Path) -> None:
+    record = tmp_path / "record.jsonl"
+    async with EmbeddedBroker() as broker:
+        argv = ["--policy", "rule", "--broker", broker.url, "--record", str(record)]
+        process = await start(tmp_path, *argv)
+        await until_recorded(record, '"acted"')
+
+        async def told(*words: str) -> Ended:
+            child = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "heron.cli.main", *words, "--broker", broker.url),
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+            )
+            return await end_of(child)
+
+        stop = await told("mode", "ess1", "stopped", "--reason", "fuse out")
+        assert (stop.code, stop.err) == (0, "")
+        assert stop.out.split()[:2] == ["ess1", "stopped"]
+        assert "fuse out" in stop.out
+        every = await told("mode", "all", "closed_loop", "--json")
+        assert {a["agent"]: a["mode"] for a in json.loads(every.out)} == dict.fromkeys(
+            read_setup(SETUP).config.device_ids, "closed_loop"
+        )
+        assert (await told("mode", "MG2", "advisory")).code == 0
+        refused = await told("mode", "MG2", "fallback")
+        assert (refused.code, refused.out.split()[:2]) == (1, ["MG2", "advisory"])
+        limited = await told("limits", "MG1", "--export", "0.2")
+        assert (limited.code, limited.out) == (
+            0,
+            "limits of MG1: export at most 0.2 MW, import free\n",
+        )
+        nobody = await told("limits", "MG9", "--export", "0.2")
+        assert nobody.code == 1
+        assert "expected one of MG1, MG2, MG3" in nobody.out
+        unknown = await told("mode", "ess9", "stopped")
+        assert unknown.code == 1
+        assert unknown.err.count("\n") == 1
+        assert "ess9 is not online: expected one of MG1, MG2, MG3, ess1" in unknown.err
+        process.send_signal(signal.SIGINT)
+        assert (await end_of(process)).code == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from controller.runtime import ControllerRuntime
 from heron.messaging.topics import CLOCK, COMMAND, DECISION, LIMITS, MODE, SIGNAL, STATUS
 from heron.messaging.wire import LimitRequest, ModeRequest
+from heron.powergrid.kept_orders import KeptOrders
 from heron.powergrid.setups import Setup
 
 Controlled = Callable[..., AbstractAsyncContextManager[tuple[Any, ControllerRuntime]]]
@@ -131,6 +133,33 @@ async def test_commands_hold_the_limits_that_the_signal_brought(
         load = sum(now.devices[d].p_mw for d in sent[0]) - now.meters["MG1"].p_mw
         assert sum(sent[0].values()) - load > 0.1
         assert sum(sent[1].values()) - load <= 1e-6
+
+
+async def test_what_operators_ordered_outlives_the_controller(
+    setup: Setup, controlled: Controlled, tmp_path: Path
+) -> None:
+    file = tmp_path / "controller.orders.json"
+    async with (
+        controlled(setup, "rule", orders=KeptOrders(file)) as (field, _),
+        field.bus.subscribe(STATUS, agent="MG2") as statuses,
+        field.bus.subscribe(LIMITS) as seen,
+    ):
+        await ask(field, "MG2", "stopped")
+        await until_mode(statuses, "stopped")
+        wish = LimitRequest(agent="MG1", p_export_max_mw=0.2, issuer="operator:test")
+        await field.bus.publish(LIMITS, wish, agent="MG1")
+        await anext(seen)
+    async with (
+        controlled(setup, "rule", orders=KeptOrders(file)) as (field, _),
+        field.bus.subscribe(STATUS, agent="MG2") as statuses,
+        field.bus.subscribe(SIGNAL, agent="MG1") as signals,
+        field.bus.subscribe(COMMAND) as commands,
+    ):
+        assert (await anext(statuses))[1].mode == "stopped"
+        await field.bus.publish(CLOCK, field.clock())
+        assert (await anext(signals))[1].p_export_max_mw == 0.2
+        await field.report()
+        assert {(await anext(commands))[1].issuer for _ in range(5)} == {"MG1", "MG3"}
 
 
 @pytest.mark.parametrize("value", [-0.1, float("inf"), float("nan")])

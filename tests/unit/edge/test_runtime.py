@@ -1,6 +1,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +16,7 @@ from heron.messaging.topics import ACTED, CLOCK, COMMAND, MODE, RESULT, STATUS, 
 from heron.messaging.wire import Command, Message, ModeRequest, PlantClock, Telemetry
 from heron.powergrid.agents import ESS
 from heron.powergrid.device_configs import StorageConfig
+from heron.powergrid.kept_orders import KeptOrders
 from heron.powergrid.modes import Mode, ModeMachine
 from heron.powergrid.quantities import DeviceReading, MeterReading, Setpoint
 from heron.testing.links import InMemoryLink
@@ -32,7 +34,9 @@ def wall() -> float:
 class Rig:
     """Two batteries and a meter behind in-memory links, and somebody who listens."""
 
-    def __init__(self, *, lockstep: bool, mode: Mode = Mode.CLOSED_LOOP) -> None:
+    def __init__(
+        self, *, lockstep: bool, mode: Mode = Mode.CLOSED_LOOP, orders: Path | None = None
+    ) -> None:
         self.hub = MemoryHub()
         self.bus = InMemoryBus(self.hub)
         self.others = InMemoryBus(self.hub)
@@ -51,6 +55,7 @@ class Rig:
                 devices={n: self._cycle(link, mode) for n, link in self.links.items()},
                 meters={"MG1": Sensor(self.meter, self.time, 3.0)},
             ),
+            orders=None if orders is None else KeptOrders(orders),
         )
 
     def _cycle(self, link: InMemoryLink, mode: Mode) -> DeviceCycle:
@@ -268,6 +273,31 @@ async def test_an_operator_stops_one_device_or_all() -> None:
             ]
             assert stopped == (["ess1"] if agent == "ess1" else ["ess1", "ess2"])
         assert rig.links["ess2"].held == Setpoint(0.05)
+
+
+async def test_what_an_operator_stopped_stays_stopped_over_a_restart(tmp_path: Path) -> None:
+    file = tmp_path / "orders.json"
+    async with Rig(lockstep=False, orders=file).running() as rig:
+        stop = ModeRequest(agent="ess1", mode="stopped", issuer="operator:eva", reason="fuse out")
+        await rig.others.publish(MODE, stop, agent="ess1")
+        await asyncio.sleep(1.1)
+    async with Rig(lockstep=False, orders=file).running() as rig:
+        for name in ("ess1", "ess2"):
+            await rig.command(name, 0.3)
+        await asyncio.sleep(2.0)
+        assert [rig.links[name].held for name in ("ess1", "ess2")] == [
+            Setpoint(0.05),
+            Setpoint(0.3),
+        ]
+        said = next(m for agent, m in rig.of("status") if agent == "ess1")
+        assert said.mode == "stopped"
+        go = ModeRequest(agent="ess1", mode="closed_loop", issuer="operator:eva")
+        await rig.others.publish(MODE, go, agent="ess1")
+        await rig.command("ess1", 0.3)
+        await asyncio.sleep(2.0)
+        assert rig.links["ess1"].held == Setpoint(0.3)
+    async with Rig(lockstep=False, orders=file).running() as rig:
+        assert rig.runtime.units.devices["ess1"].modes.mode is Mode.CLOSED_LOOP
 
 
 async def test_a_coordinator_cannot_end_an_operators_stop() -> None:
