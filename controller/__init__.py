@@ -1,1 +1,1 @@
-"""TBD."""
+"""Coordinators and the system operator as services: cycle, market, page, history."""

@@ -1,1 +1,1 @@
-"""TBD."""
+"""Environments over the plant, training, evaluation, export, and the timing gap."""

@@ -1,1 +1,1 @@
-"""TBD."""
+"""The emulator's Modbus server: register images of units, curves, reversion, roles."""

@@ -1,1 +1,1 @@
-"""TBD."""
+"""RLlib's parts of ours: modules with a central critic, sampling in batch, the learner."""
