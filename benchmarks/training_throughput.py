@@ -47,6 +47,7 @@ def rllib(batched: bool, repeats: int) -> list[float]:
             minibatch_size=MINIBATCH if batched else MINIBATCH // 4,
             epochs=EPOCHS,
             hidden=HIDDEN,
+            counterfactual=False,  # the same rule as the loop's
             checkpoint_dir=Path(directory),
         )
         start_ray(options)

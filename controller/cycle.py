@@ -128,6 +128,7 @@ class CoordinatorCycle:
             price_usd_per_mwh=signal.price_usd_per_mwh,
             day_ahead=signal.day_ahead_usd_per_mwh,
             limits=ConnectionLimits(signal.p_export_max_mw, signal.p_import_max_mw),
+            age_s=_age_s(signal, readings),
         )
         try:
             mind.consider(view)
@@ -205,3 +206,8 @@ class CoordinatorCycle:
             agent=agent, severity="warning", text=text, active=bool(why), sent_s=time.time()
         )
         await self._bus.publish(ALARM, alarm, agent=agent)
+
+
+def _age_s(signal: SystemSignal, readings: Readings) -> float:
+    """Return how old the readings are, plant seconds; in lock-step they are of this very step."""
+    return 0.0 if signal.step >= 0 else max(0.0, signal.time_s - readings.time_s)

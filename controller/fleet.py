@@ -40,10 +40,17 @@ class Heard:
 
 @dataclass(frozen=True, slots=True)
 class Readings:
-    """Everything that a coordinator needs, all of it good and fresh."""
+    """Everything that a coordinator needs, all of it good and fresh.
+
+    Attributes:
+        meter: At the microgrid's connection.
+        devices: By name.
+        time_s: Plant time of the oldest of them, as who read it knew it.
+    """
 
     meter: MeterReading
     devices: Mapping[str, DeviceReading]
+    time_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +153,7 @@ class Fleet:
         return Readings(
             _meter_reading(self._heard[meter].telemetry),
             {d: _device_reading(self._heard[d].telemetry) for d in devices},
+            min(self._heard[agent].telemetry.time_s for agent in (meter, *devices)),
         )
 
     async def wait_for_step(self, meter: str, devices: Iterable[str], step: int) -> None:

@@ -28,7 +28,13 @@ from heron.powergrid.agents import (
     scheme_of,
 )
 from heron.powergrid.agents.schemes import ALIASES, SCHEMES
-from heron.powergrid.baselines import BASELINES, SHIELD, ActingPolicy, Baselines, is_baseline
+from heron.powergrid.baselines import (
+    BASELINES,
+    ActingPolicy,
+    Baselines,
+    is_baseline,
+    split_shield,
+)
 from heron.powergrid.policy_requests import obey
 from heron.powergrid.policy_slot import PolicySlot
 from heron.powergrid.setups import Setup
@@ -220,7 +226,8 @@ def policy_sources(
         setup: Its folder may hold policies; they are taken when none are given.
         policies: Each ``SOURCE`` for all, or ``AGENT=SOURCE`` for one. A source is one of
             `heron.powergrid.baselines.BASELINES`, a folder with one ``AGENT.onnx`` each, or a
-            file; ``shield:`` before it puts it behind the voltage shield.
+            file; ``shield:`` before it puts it behind the voltage shield of its microgrid,
+            ``shield-network:`` behind that of the network.
         agents: The coordinators.
 
     Raises:
@@ -235,7 +242,7 @@ def policy_sources(
         elif agent not in agents:
             problems.append(ConfigProblem("policy", text, f"AGENT is one of {', '.join(agents)}"))
             continue
-        if not agent and Path(source.removeprefix(SHIELD)).is_file() and len(agents) > 1:
+        if not agent and Path(split_shield(source)[1]).is_file() and len(agents) > 1:
             expected = f"one file is for one agent: give a folder, or AGENT={source}"
             problems.append(ConfigProblem("policy", text, expected))
             continue
@@ -302,14 +309,15 @@ def _source_for(agent: str, source: str) -> str | Path:
     """Return a baseline's name, or a file; a shielded file keeps its prefix."""
     if is_baseline(source):
         return source
-    path = Path(source.removeprefix(SHIELD))
+    shield, behind = split_shield(source)
+    path = Path(behind)
     if path.is_dir():
         path = path / f"{agent}.onnx"
     if not path.is_file():
         known = ", ".join(BASELINES)
         expected = f"no such file: expected a folder with {agent}.onnx, a file, or one of {known}"
         raise ConfigError([ConfigProblem(f"policy of {agent}", str(path), expected)])
-    return f"{SHIELD}{path}" if source.startswith(SHIELD) else path
+    return f"{shield}{path}" if shield else path
 
 
 def _load(
@@ -317,9 +325,10 @@ def _load(
 ) -> tuple[ActingPolicy, str]:
     if isinstance(source, str) and is_baseline(source):
         return makers.policy(source, agent), source
-    path = Path(str(source).removeprefix(SHIELD))
+    shield, behind = split_shield(str(source))
+    path = Path(behind)
     policy = OnnxPolicy.load(path, makers.codecs[agent], key, setup.config.name)
     name = f"{path.name}:{policy.manifest.codec_hash[:8]}"
     if isinstance(source, Path):
         return policy, name
-    return makers.shielded(policy, agent), f"{SHIELD}{name}"
+    return makers.shielded(policy, agent, shield), f"{shield}{name}"

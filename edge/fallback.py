@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from enum import StrEnum
 from typing import Protocol
 
@@ -109,8 +108,7 @@ class BumplessReturn:
         share = min(1.0, dt_s / self._left_s)
         self._left_s -= dt_s
         held = self._held
-        return replace(
-            wanted,
+        return wanted._replace(
             p_mw=held.p_mw + share * (wanted.p_mw - held.p_mw),
             q_mvar=held.q_mvar + share * (wanted.q_mvar - held.q_mvar),
         )

@@ -1,4 +1,4 @@
-"""Train policies: all options of `heron train`; `--test` runs three short updates.
+"""Train policies: all options of `heron train`; without any, `--test`: three short updates.
 
 Run: python examples/05_mappo_training.py --test
      python examples/05_mappo_training.py --iterations 100 --num-workers 1
@@ -19,7 +19,7 @@ def main() -> int:
         arguments = ["--setup", "ieee34_ieee13", "--algorithm", "ippo"]
     if "--checkpoint-dir" not in sys.argv:
         arguments += ["--checkpoint-dir", str(Path("checkpoints") / "example-05")]
-    code = run([*arguments, *sys.argv[1:]])
+    code = run([*arguments, *(sys.argv[1:] or ["--test"])])
     assert code == 0, f"training ended with {code}"
     folder = Path(arguments[-1] if "--checkpoint-dir" not in sys.argv else ".")
     if folder.name == "example-05":

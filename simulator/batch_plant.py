@@ -181,11 +181,50 @@ class BatchPlant:
         Raises:
             PlantError: Shapes, values or a step length that cannot be; nothing has changed.
         """
-        old = self._state
+        new = self._advanced(self._state, (p_set_mw, q_set_mvar, tap_set), dt_s)
+        solved = new.measurements.solved
+        self._state = new if solved.all() else _kept_where_failed(self._state, new)
+        return self._state.measurements
+
+    def look_ahead(
+        self,
+        rows: IntArray,
+        p_set_mw: FloatArray,
+        q_set_mvar: FloatArray,
+        dt_s: float,
+        tap_set: FloatArray | None = None,
+    ) -> BatchMeasurements:
+        """Return what a step would lead to, and take none.
+
+        Args:
+            rows: (R,) scenarios from which to look; one may be there many times.
+            p_set_mw: (R, D) active power, positive = injects.
+            q_set_mvar: (R, D) reactive power.
+            dt_s: Length of the step.
+            tap_set: (R, D) positions of the tap changers, as in `step`.
+
+        Raises:
+            PlantError: As `step`.
+        """
+        wanted = (p_set_mw, q_set_mvar, tap_set)
+        return self._advanced(rows_of(self._state, rows), wanted, dt_s, rows).measurements
+
+    def _advanced(
+        self,
+        old: _State,
+        wanted: tuple[FloatArray, FloatArray, FloatArray | None],
+        dt_s: float,
+        rows: IntArray | None = None,
+    ) -> _State:
+        """Return the state that a step leads to; ``rows`` says which scenarios ``old`` holds."""
+        p_set_mw, q_set_mvar, tap_set = wanted
         tap_set = old.measurements.tap_set if tap_set is None else tap_set
-        self._check(p_set_mw, q_set_mvar, tap_set, dt_s)
+        self._check(old, (p_set_mw, q_set_mvar, tap_set), dt_s)
         now_s = old.measurements.time_s
-        row = self.setup.profiles.means_at(now_s, dt_s)
+        # Profiles may differ between scenarios, so all are asked for and then chosen from.
+        everywhere_s = self._state.measurements.time_s
+        row = self.setup.profiles.means_at(everywhere_s, dt_s)
+        row = row if rows is None else row[rows]
         scale = self._fleet.load_scale(row)
 
         def carry_out(now: tuple[FloatArray, FloatArray]) -> tuple[FleetAdvance, _Moved]:
@@ -211,7 +250,7 @@ class BatchPlant:
         reasons = done.reasons | self._inverters.reasons(asked, now) | moved.reasons
         done = replace(done, reasons=reasons)
         solved = moved.solved.converged
-        new = _State(
+        return _State(
             done.states,
             moved.state,
             moved.solved.state,
@@ -225,13 +264,15 @@ class BatchPlant:
                 asked=(*asked, tap_set),
             ),
         )
-        self._state = new if solved.all() else _kept_where_failed(old, new)
-        return self._state.measurements
 
     def _check(
-        self, p_set_mw: FloatArray, q_set_mvar: FloatArray, tap_set: FloatArray, dt_s: float
+        self,
+        old: _State,
+        wanted: tuple[FloatArray, FloatArray, FloatArray],
+        dt_s: float,
     ) -> None:
-        shape = (self.n, len(self._fleet.device_ids))
+        p_set_mw, q_set_mvar, tap_set = wanted
+        shape = old.measurements.p_mw.shape
         problems = []
         if not (np.isfinite(dt_s) and 0.0 < dt_s <= 86_400.0):
             problems.append(f"dt_s = {dt_s!r}: expected above 0 and at most 86400")
@@ -245,7 +286,7 @@ class BatchPlant:
         if tap_set.shape != shape:
             problems.append(f"tap_set: expected the shape {shape}, not {tap_set.shape}")
         else:
-            tapped = ~np.isnan(self._taps.positions(self._state.grid))
+            tapped = ~np.isnan(self._taps.positions(old.grid))
             wrong = ~np.isnan(tap_set) & ~(tapped & (tap_set == np.rint(tap_set)))
             if wrong.any():
                 k, d = np.argwhere(wrong)[0].tolist()
@@ -367,7 +408,7 @@ def _kept_where_failed(old: _State, new: _State) -> _State:
         {name: np.where(solved[:, None], after[name], before[name]) for name in after}
         for before, after in zip(old.physics, new.physics, strict=True)
     )
-    taps = _placed(new.taps, failed, _rows(old.taps, failed))
+    taps = _placed(new.taps, failed, rows_of(old.taps, failed))
     grid = new.grid.replaced(failed, old.grid[failed])
     was, now = old.measurements, new.measurements
     shown = replace(
@@ -379,8 +420,19 @@ def _kept_where_failed(old: _State, new: _State) -> _State:
     return _State(physics, taps, grid, shown)
 
 
-def _rows(state: TapState, rows: IntArray) -> TapState:
-    return TapState(state.under_way_s[rows], state.used[rows], state.waited_s[rows])
+def rows_of(arrays: _Arrays, rows: IntArray) -> _Arrays:
+    """Return a copy of dataclasses, tuples and dicts of arrays with the given rows only."""
+    if isinstance(arrays, np.ndarray):
+        return arrays[rows]  # type: ignore[return-value]
+    if isinstance(arrays, dict):
+        return {name: rows_of(x, rows) for name, x in arrays.items()}  # type: ignore[return-value]
+    if isinstance(arrays, tuple):
+        return tuple(rows_of(x, rows) for x in arrays)  # type: ignore[return-value]
+    if not is_dataclass(arrays) or isinstance(arrays, type):
+        raise TypeError(f"{type(arrays).__name__} holds no arrays")
+    return replace(
+        arrays, **{f.name: rows_of(getattr(arrays, f.name), rows) for f in fields(arrays)}
+    )
 
 
 def _placed(old: _Arrays, rows: IntArray, new: _Arrays) -> _Arrays:

@@ -251,7 +251,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--pace", default="real", help="real, xK (K times faster), max, or lockstep")
     add("--steps", type=int, help="plant steps until finished (default: no end)")
     add("--start", default="auto", metavar="WHEN", help="seconds, auto, day:N, test:N or train:N")
-    add("--seed", type=int, default=None, help="seed of the reset")
+    add(
+        "--seed",
+        type=int,
+        default=None,
+        help="seed of what devices draw, such as the charge of cars that come",
+    )
     add("--engine", default=None, help="power-flow engine (default: the setup's)")
     add("--plant-dt", type=float, help="plant seconds a step with real or xK (default: K)")
     add("--min-step-s", type=float, default=0.0, help="least wall seconds a step (lockstep, max)")

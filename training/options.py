@@ -20,11 +20,23 @@ from heron.powergrid.agents import scheme_of
 from training.envs.robustness import Robustness, robustness_of, words_of
 
 Algorithm = Literal["ppo", "ippo", "mappo"]
-_FORECASTS: dict[str, bool | str] = {"day_ahead": True, "typical": "typical", "none": False}
+FORECASTS: dict[str, bool | str] = {"day_ahead": True, "typical": "typical", "none": False}
+"""What a command line calls the ways to know prices, and what a setup does."""
 SETPOINT = "setpoint"
 """The protocol by which policies command set-points, and the batched environment knows."""
 SINGLE_ENVS = 4
 """Environments of a runner where they are stepped one by one."""
+SAMPLED_DEFAULTS: dict[str, Any] = {
+    "num_envs_per_worker": 32,
+    "train_batch_size": 3072,
+    "minibatch_size": 1024,
+    "lr": 2e-3,
+    "std": 0.3,
+    "std_end": 0.12,
+    "storage_noise": 2.0,
+    "clip": 0.2,
+}
+"""Options of a run that learns from samples alone: more of them, and more noise."""
 
 
 class TrainOptions(BaseModel):
@@ -58,8 +70,9 @@ class TrainOptions(BaseModel):
             with batched sampling.
         local_credit: Let each agent learn from its own cost, the feeder's and all violations,
             without the noise of what the others pay; only with batched sampling.
-        action_credit: Let each action learn without the noise of what the agent's other actions
-            earn by themselves; only with batched sampling and a discount of 0.
+        counterfactual: Try each action by itself in the plant, and let it learn from what it alone
+            changes; only with batched sampling and a discount of 0. See
+            `training.rllib.counterfactual`.
         storage_shaping: Pay for a charge when it is made, by what the day's prices will make of
             it, in place of when it is sold; only with batched sampling.
         seed: Seed of everything.
@@ -67,6 +80,8 @@ class TrainOptions(BaseModel):
         share_reward: Overrides the setup's sharing.
         forecast: Overrides what the setup says of the prices that agents know: ``day_ahead``,
             ``typical`` or ``none``.
+        observe_timing: Let the agents see how old their readings are, and what they told their
+            devices last.
         visibility_level: Whose view the observation is built for.
         protocol: How the agents coordinate, as `heron.powergrid.agents.scheme_of` takes it;
             another than ``setpoint`` samples one environment at a time.
@@ -93,30 +108,31 @@ class TrainOptions(BaseModel):
     iterations: int = Field(200, ge=1)
     max_seconds: float = Field(0.0, ge=0)
     num_workers: int = Field(0, ge=0)
-    num_envs_per_worker: int = Field(32, ge=1)
+    num_envs_per_worker: int = Field(16, ge=1)
     batched: bool = True
-    train_batch_size: int = Field(3072, ge=8)
-    minibatch_size: int = Field(1024, ge=8)
+    train_batch_size: int = Field(1536, ge=8)
+    minibatch_size: int = Field(1536, ge=8)
     epochs: int = Field(6, ge=1)
-    lr: float = Field(2e-3, gt=0)
+    lr: float = Field(1e-3, gt=0)
     lr_end: float = Field(1e-5, ge=0)
     gamma: float | None = Field(None, ge=0, le=1)
     lambda_: float = Field(0.6, ge=0, le=1)
     hidden: tuple[int, ...] = (128, 128)
-    std: float = Field(0.3, gt=0)
-    std_end: float | None = Field(0.12, gt=0)
-    storage_noise: float = Field(2.0, gt=0)
-    clip: float = Field(0.2, gt=0)
+    std: float = Field(0.15, gt=0)
+    std_end: float | None = Field(0.05, gt=0)
+    storage_noise: float = Field(1.0, gt=0)
+    clip: float = Field(0.3, gt=0)
     entropy: float = Field(0.0, ge=0)
     reward_scale: float = Field(20.0, gt=0)
     idle_baseline: bool = True
     local_credit: bool = True
-    action_credit: bool = False
+    counterfactual: bool = True
     storage_shaping: bool = True
     seed: int = Field(0, ge=0)
     penalty: float | None = Field(None, ge=0)
     share_reward: bool | None = None
     forecast: Literal["day_ahead", "typical", "none"] | None = None
+    observe_timing: bool = False
     visibility_level: Literal["system", "upper_level", "owner", "public"] = "upper_level"
     protocol: str = SETPOINT
     checkpoint_freq: int = Field(10, ge=0)
@@ -132,6 +148,20 @@ class TrainOptions(BaseModel):
     experiment_name: str = "heron-train"
     event_driven_test: bool = False
     event_driven_episodes: int = Field(1, ge=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_samples(cls, values: Any) -> Any:
+        """Where actions are not tried by themselves, other defaults are good."""
+        if not isinstance(values, dict):
+            return values
+        tries = (
+            values.get("counterfactual", True)
+            and values.get("batched", values.get("protocol", SETPOINT) == SETPOINT)
+            and values.get("storage_shaping", True)
+            and values.get("gamma") in {None, 0}
+        )
+        return values if tries else {**SAMPLED_DEFAULTS, **values}
 
     @model_validator(mode="before")
     @classmethod
@@ -176,9 +206,9 @@ class TrainOptions(BaseModel):
         return 0.0 if self.storage_shaping and self.batched else 0.99
 
     @property
-    def credits_actions(self) -> bool:
-        """Whether each action has an advantage of its own."""
-        return self.action_credit and self.batched and self.discount == 0.0
+    def tries_actions(self) -> bool:
+        """Whether each action is tried by itself."""
+        return self.counterfactual and self.batched and self.discount == 0.0
 
     @property
     def shared_actor(self) -> bool:
@@ -208,7 +238,9 @@ class TrainOptions(BaseModel):
             "penalty": self.penalty,
             "share_reward": self.share_reward,
             "engine": self.engine,
-            "forecast": None if self.forecast is None else _FORECASTS[self.forecast],
+            "forecast": None if self.forecast is None else FORECASTS[self.forecast],
+            # Only ever switched on: where the setup says so, it stays.
+            "observe_timing": self.observe_timing or None,
             "visibility_level": self.visibility_level,
             "protocol": None if self.protocol == SETPOINT else self.protocol,
         }

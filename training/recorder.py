@@ -32,7 +32,7 @@ class Update:
         iteration: Counted from 1 over all resumed runs.
         env_steps: Joint steps so far.
         seconds: Wall seconds so far, this run.
-        episode_return: Mean sum of the agents' rewards in an episode, in $.
+        episode_return: Mean sum of the agents' rewards in an episode, in $; None until one ended.
         steps_per_s: Joint steps per wall second of this update, learning included.
         validation_usd: Mean objective (cost and penalty) on validation days, if evaluated.
         best: Whether this is the best policy so far.
@@ -41,7 +41,7 @@ class Update:
     iteration: int
     env_steps: int
     seconds: float
-    episode_return: float
+    episode_return: float | None
     steps_per_s: float
     validation_usd: float | None = None
     best: bool = False

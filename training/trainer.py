@@ -174,7 +174,7 @@ class _Run:
             iteration=int(self._algo.iteration),
             env_steps=int(runners["num_env_steps_sampled_lifetime"]),
             seconds=now - self._started,
-            episode_return=episode_return * self._options.reward_scale,
+            episode_return=_known(episode_return * self._options.reward_scale),
             steps_per_s=float(runners["num_env_steps_sampled"]) / (now - began),
             validation_usd=validation,
             best=best,
@@ -328,6 +328,11 @@ def _check_same_run(options: TrainOptions, directory: Path) -> None:
     changed = [f"{k} ({before[k]!r} before)" for k in _SAME_RUN if before[k] != now[k]]
     if changed:
         raise TrainingError(f"{directory}: the checkpoint is of another run: {', '.join(changed)}")
+
+
+def _known(episode_return: float) -> float | None:
+    """Return a mean over episodes; None where there was none."""
+    return None if math.isnan(episode_return) else episode_return
 
 
 def _best_before(directory: Path) -> float:

@@ -76,6 +76,9 @@ class Agent(Built, Mailing):
         if not (protocol is None or isinstance(protocol, Protocol)):
             problem = ConfigProblem(f"{agent_id}: protocol", protocol, "an instance of a Protocol")
             raise ConfigError([problem])
+        if not (tick_config is None or isinstance(tick_config, TickConfig)):
+            expected = "a TickConfig, e.g. TickConfig(tick_interval=1.0, msg_delay=0.5)"
+            raise ConfigError([ConfigProblem(f"{agent_id}: tick_config", tick_config, expected)])
         self.agent_id = agent_id
         self.policy = policy
         self.protocol = protocol or NoProtocol()

@@ -67,15 +67,14 @@ class JointEncoder:
             values += read()
         if len(values) != self._size:
             raise ManifestMismatch(self._wrong_size())
-        scaled = self._single(values) / self._scale
-        joint: FloatArray = scaled.astype(np.float32)
+        joint: FloatArray = (self._single(values) / self._scale).astype(np.float32)
         return [joint[part] for part in self._slices]
 
     def _single(self, values: list[float]) -> FloatArray:
         """Round to float32, as features do when they travel in reports."""
         try:
             # packing is several times as fast as numpy's way from a list
-            return np.frombuffer(self._pack(*values), dtype=np.float32)
+            return np.frombuffer(self._pack(*values), np.float32)
         except OverflowError:
             return np.array(values, dtype=np.float64).astype(np.float32)
 

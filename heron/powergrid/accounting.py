@@ -8,7 +8,9 @@ With ``h`` the length of the step in hours, ``price`` in $/MWh and imports posit
 
 - a microgrid pays its devices' running costs, ``price * import * h``, less the change of what it
   has in store, valued at 0.95 of the day's mean price: without this a policy that drains its
-  batteries before the episode ends would look good;
+  batteries before the episode ends would look good. Where an episode lasts several days, what is
+  in store at midnight is worth what the day that begins makes of it: else energy could be booked
+  in on a dear day and out on a cheap one, and earn without having been traded;
 - the feeder pays ``price * (head - sum of the microgrids' imports) * h``: its own load and the
   losses;
 - the safety of an area is ``(voltage violation + overload) * h``, in pu node hours.
@@ -16,21 +18,30 @@ With ``h`` the length of the step in hours, ``price`` in $/MWh and imports posit
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from heron.errors import ConfigError
 from heron.powergrid.device_configs import DAY_S, DeviceConfig
-from heron.powergrid.quantities import Measurements
+from heron.powergrid.quantities import AreaReading, DeviceReading, Measurements
 
 if TYPE_CHECKING:
     from heron.powergrid.setups import Setup
+    from heron.powergrid.setups.models import SetupConfig
 
 STORED_ENERGY_VALUE = 0.95
 """Worth of stored energy, as a share of the day's mean price."""
 
 HEAD = "head"
 """Name of the meter at the feeder's head."""
+
+
+_Cost: TypeAlias = Callable[[DeviceReading, DeviceReading, float, float], float]
+_Meter: TypeAlias = tuple[str, _Cost, Callable[[DeviceReading], float]]
+"""A device, its cost of a step, and what it has in store, as its configuration says."""
+
+_Part: TypeAlias = "tuple[str, float, float, AreaReading, dict[str, float]]"
+"""An area, its cost, its safety, what happened in it, and its devices' costs."""
 
 
 class AgentAccounts(NamedTuple):
@@ -79,14 +90,15 @@ class Accountant:
         config = setup.config
         self._profiles = setup.profiles
         self._price = config.price_profile
+        self._revalued = lasts_several_days(config)
         self._mean_of_day: tuple[float, float] = (-1.0, 0.0)
         self._penalty = config.penalty
         self._share = config.share_reward
         self._dso = config.dso_config.name
-        self._microgrids: dict[str, tuple[tuple[str, DeviceConfig], ...]] = {
-            m.name: tuple((d.name, d.device_state_config) for d in m.devices)
+        self._microgrids = [
+            (m.name, [_meter(d.name, d.device_state_config) for d in m.devices])
             for m in config.microgrid_configs
-        }
+        ]
 
     def account(self, before: Measurements, after: Measurements) -> StepAccounts:
         """Return the account of the step that led from ``before`` to ``after``.
@@ -100,35 +112,45 @@ class Accountant:
             raise ConfigError(f"the measurements do not hold {error}") from error
 
     def _account(self, before: Measurements, after: Measurements) -> StepAccounts:
-        h = after.dt_s / 3600.0
-        price = after.price_usd_per_mwh
-        store_value = STORED_ENERGY_VALUE * self._mean_price(before.time_s)
-        cost: dict[str, float] = {}
-        device_costs: dict[str, dict[str, float]] = {}
-        imports = 0.0
-        time_s, dt_s = before.time_s, after.dt_s
-        earlier, later = before.devices, after.devices
-        for name, devices in self._microgrids.items():
+        time_s, dt_s, price = before.time_s, after.dt_s, after.price_usd_per_mwh
+        h = dt_s / 3600.0
+        store_value = STORED_ENERGY_VALUE * self._mean_price(time_s)
+        # What a unit in store gains in worth by the turn of the day.
+        turn = 0.0
+        if self._revalued and time_s // DAY_S != after.time_s // DAY_S:
+            turn = STORED_ENERGY_VALUE * self._mean_price(after.time_s) - store_value
+        earlier, later, meters, areas = before.devices, after.devices, after.meters, after.areas
+        parts: list[_Part] = []
+        total_cost = total_safety = total_violation = imports = 0.0
+        for name, devices in self._microgrids:
             own: dict[str, float] = {}
             running = stored = 0.0
-            for device, config in devices:
+            for device, cost_usd, stored_mwh in devices:
                 was, now = earlier[device], later[device]
-                own[device] = paid = config.cost_usd(was, now, time_s, dt_s)
+                own[device] = paid = cost_usd(was, now, time_s, dt_s)
                 running += paid
                 if now.soc is not None:
-                    stored += config.stored_mwh(now) - config.stored_mwh(was)
-            imported = -after.meters[name].p_mw
+                    stored += stored_mwh(now) - stored_mwh(was)
+                    if turn:
+                        running -= turn * stored_mwh(now)
+            imported = -meters[name].p_mw
             imports += imported
-            device_costs[name] = own
-            cost[name] = running + price * imported * h - store_value * stored
-        cost[self._dso] = price * (after.meters[HEAD].p_mw - imports) * h
-        violation = 0.0
-        safety: dict[str, float] = {}
-        for name in cost:
-            area = after.areas[name]
-            violation += (beyond := area.violation_pu)
-            safety[name] = (beyond + area.overload_pu) * h
-        return self._settle(after, cost, device_costs, safety, violation)
+            cost = running + price * imported * h - store_value * stored
+            area = areas[name]
+            violation = area.violation_pu
+            safety = (violation + area.overload_pu) * h
+            total_cost += cost
+            total_safety += safety
+            total_violation += violation
+            parts.append((name, cost, safety, area, own))
+        cost = price * (meters[HEAD].p_mw - imports) * h
+        area = areas[self._dso]
+        violation = area.violation_pu
+        safety = (violation + area.overload_pu) * h
+        parts.append((self._dso, cost, safety, area, {}))
+        return self._settle(
+            parts, total_cost + cost, total_safety + safety, total_violation + violation
+        )
 
     def _mean_price(self, time_s: float) -> float:
         """Return the mean price of a day, remembered until another day is asked for."""
@@ -139,34 +161,32 @@ class Accountant:
         return self._mean_of_day[1]
 
     def _settle(
-        self,
-        after: Measurements,
-        cost: dict[str, float],
-        device_costs: dict[str, dict[str, float]],
-        safety: dict[str, float],
-        violation_pu: float,
+        self, parts: Sequence[_Part], cost_usd: float, safety: float, violation_pu: float
     ) -> StepAccounts:
-        total_cost, total_safety = sum(cost.values()), sum(safety.values())
-        total = -total_cost - self._penalty * total_safety
+        """Return the account, given each area's part, the feeder's last, and the totals."""
+        penalty = self._penalty
+        total = -cost_usd - penalty * safety
         share = total / len(self._microgrids)
+        of_feeder = parts[-1][2]
         agents: dict[str, AgentAccounts] = {}
-        for name, paid in cost.items():
+        for name, cost, unsafe, area, own in parts:
             if name == self._dso:
-                reward = -paid - self._penalty * safety[name]
+                reward = -cost - penalty * unsafe
             elif self._share:
                 reward = share
             else:
-                reward = -paid - self._penalty * (safety[name] + safety[self._dso])
-            area = after.areas[name]
-            agents[name] = AgentAccounts(
-                reward,
-                paid,
-                safety[name],
-                area.v_min_pu,
-                area.v_max_pu,
-                device_costs.get(name, {}),
-            )
-        return StepAccounts(agents, total, total_cost, total_safety, violation_pu)
+                reward = -cost - penalty * (unsafe + of_feeder)
+            agents[name] = AgentAccounts(reward, cost, unsafe, area.v_min_pu, area.v_max_pu, own)
+        return StepAccounts(agents, total, cost_usd, safety, violation_pu)
+
+
+def _meter(name: str, config: DeviceConfig) -> _Meter:
+    return name, config.cost_usd, config.stored_mwh
+
+
+def lasts_several_days(config: SetupConfig) -> bool:
+    """Return whether an episode is longer than a day, so that charge is carried over midnight."""
+    return config.max_episode_steps * config.step_s > DAY_S
 
 
 def account(setup: Setup, before: Measurements, after: Measurements) -> StepAccounts:

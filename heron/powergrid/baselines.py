@@ -23,13 +23,17 @@ from heron.policy.baselines import IdlePolicy, RulePolicy
 from heron.policy.droop import DROOP_RANGES, DroopPolicy, DroopSettings
 from heron.powergrid.device_configs import GeneratorConfig
 from heron.powergrid.inverter_rules import VoltVarPolicy
+from heron.powergrid.network_model import network_model
 from heron.powergrid.networks import Grid, compose
 from heron.powergrid.plans import FOLDER, PlanBook, PlanPolicy
 from heron.powergrid.setups import Setup
 from heron.powergrid.setups.loader import SETUPS_DIR
 
 SHIELD = "shield:"
-"""Prefix that puts a policy behind the voltage shield."""
+"""Prefix that puts a policy behind the voltage shield of its own microgrid."""
+NETWORK_SHIELD = "shield-network:"
+"""Prefix that puts all coordinators' policies behind one shield of the whole network."""
+SHIELDS = (SHIELD, NETWORK_SHIELD)
 TUNED_FILE = "baselines.json"
 """File of a setup that holds the settings that ``heron tune`` found."""
 
@@ -65,7 +69,13 @@ class ActingPolicy(Protocol):
 
 def is_baseline(name: str) -> bool:
     """Return whether a name, with or without the shield, is one of `BASELINES`."""
-    return name.removeprefix(SHIELD) in BASELINES
+    return split_shield(name)[1] in BASELINES
+
+
+def split_shield(name: str) -> tuple[str, str]:
+    """Return the shield that a name asks for, or nothing, and the name of what is behind it."""
+    shield = next((prefix for prefix in SHIELDS if name.startswith(prefix)), "")
+    return shield, name.removeprefix(shield)
 
 
 def planners(what: str) -> Any:
@@ -144,15 +154,16 @@ class Baselines:
         """Return a baseline for one coordinator.
 
         Args:
-            name: One of `BASELINES`; ``shield:`` before it puts it behind the shield.
+            name: One of `BASELINES`; one of `SHIELDS` before it puts it behind that shield.
             agent: The coordinator.
 
         Raises:
             ConfigError: No such baseline, it does not fit the setup, or its solvers are not
                 installed.
         """
-        if name.startswith(SHIELD):
-            return self.shielded(self.policy(name.removeprefix(SHIELD), agent), agent)
+        shield, behind = split_shield(name)
+        if shield:
+            return self.shielded(self.policy(behind, agent), agent, shield)
         makers: dict[str, Callable[[PolicyCodec], Any]] = {
             "none": IdlePolicy,
             "rule": lambda codec: RulePolicy(codec, self._curves),
@@ -173,18 +184,40 @@ class Baselines:
             raise ConfigError([ConfigProblem(name, str(error), expected)]) from error
         return policy
 
-    def shielded(self, policy: ActingPolicy, agent: str) -> ActingPolicy:
-        """Put a policy behind the voltage shield.
+    def shielded(self, policy: ActingPolicy, agent: str, shield: str = SHIELD) -> ActingPolicy:
+        """Put a policy behind a shield, one of `SHIELDS`.
 
         Raises:
-            ConfigError: The shield's solver is not installed.
+            ConfigError: The shield's solver is not installed, or it does not fit the setup.
         """
-        optimization = planners("shield")
-        shield = optimization.VoltageShield.for_microgrid(
+        optimization = planners(shield.rstrip(":"))
+        behind: ActingPolicy
+        if shield == NETWORK_SHIELD:
+            shared = self.network_shield
+            behind = optimization.NetworkShieldedPolicy(policy, self.codecs[agent], shared)
+            return behind
+        own = optimization.VoltageShield.for_microgrid(
             self._network, self._grid, self._setup.config, agent
         )
-        shielded: ActingPolicy = optimization.ShieldedPolicy(policy, self.codecs[agent], shield)
-        return shielded
+        behind = optimization.ShieldedPolicy(policy, self.codecs[agent], own)
+        return behind
+
+    @cached_property
+    def network_shield(self) -> Any:
+        """The shield that all coordinators share, a `NetworkShield`.
+
+        Raises:
+            ConfigError: Its solvers are not installed, or it does not fit the setup.
+        """
+        name = NETWORK_SHIELD.rstrip(":")
+        optimization = planners(name)
+        settings = tuned(self._setup, name, optimization.NetworkShieldSettings)
+        model = network_model(self._setup.config, self._grid)
+        try:
+            return optimization.NetworkShield(self._setup, self._grid, model, self.codecs, settings)
+        except KeyError as error:
+            expected = f"a setup whose coordinators observe it (forecast: true): {error}"
+            raise ConfigError([ConfigProblem(name, str(error), expected)]) from error
 
     @cached_property
     def _curves(self) -> dict[str, tuple[float, float]]:

@@ -14,8 +14,9 @@ Sign: positive = injects into the grid.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TypeAlias
+from dataclasses import dataclass, field
+from math import isfinite, sqrt
+from typing import NamedTuple, TypeAlias
 
 from heron.errors import ConfigError, ConfigProblem
 from heron.powergrid.quantities import ClipReason, DeviceReading, Setpoint
@@ -33,6 +34,8 @@ __all__ = [
 ]
 
 _INF = math.inf
+_make = tuple.__new__
+"""Builds a named tuple without the detour through its keywords: every set-point passes here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,8 @@ class DeviceLimits:
         v_band_pu: Terminal voltages (low, high) between which a set-point passes; beyond
             them a set-point may not push the voltage further out. None for no such rule.
         tap: Limits of the tap changer; None where there is none.
+        only_ranges: Whether no rule beside the ranges of active and reactive power can ever cut
+            anything: then the others need not be asked.
     """
 
     p_min_mw: float
@@ -95,15 +100,16 @@ class DeviceLimits:
     storage: StorageLimits | None = None
     v_band_pu: tuple[float, float] | None = None
     tap: TapLimits | None = None
+    only_ranges: bool = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         problems = [ConfigProblem(*found) for found in _limit_problems(self)]
         if problems:
             raise ConfigError(problems)
+        object.__setattr__(self, "only_ranges", _only_ranges(self))
 
 
-@dataclass(frozen=True, slots=True)
-class Admitted:
+class Admitted(NamedTuple):
     """The set-point passes as proposed."""
 
     proposed: Setpoint
@@ -119,8 +125,7 @@ class Admitted:
         return ()
 
 
-@dataclass(frozen=True, slots=True)
-class Limited:
+class Limited(NamedTuple):
     """The set-point was cut back.
 
     Attributes:
@@ -134,8 +139,7 @@ class Limited:
     reasons: tuple[ClipReason, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(NamedTuple):
     """Nothing may be written on the strength of this proposal.
 
     Attributes:
@@ -176,8 +180,8 @@ def admit(
         `Admitted`, `Limited` or `Refused`. The applied set-point is within the limits, and
         admitting it again under the same circumstances changes nothing.
     """
-    p, q = proposed.p_mw, proposed.q_mvar
-    if not (math.isfinite(p) and math.isfinite(q)):
+    p, q, tap = proposed
+    if not (isfinite(p) and isfinite(q)):
         return Refused(proposed, (ClipReason.NOT_FINITE,))
     if reading is None or not _usable(reading, limits, previous, dt_s):
         return Refused(proposed, (ClipReason.STALE_DATA,))
@@ -185,13 +189,20 @@ def admit(
         return Refused(proposed, (ClipReason.DISCONNECTED,))
 
     reasons: list[ClipReason] = []
-    p = _admit_p(p, limits, reading, previous=previous, dt_s=dt_s, reasons=reasons)
-    q = _admit_q(q, p, limits, reading, reasons=reasons)
-    tap = proposed.tap
+    low, high = limits.p_min_mw, limits.p_max_mw
+    if not low <= p <= high:
+        p = _clip(p, low, high, ClipReason.POWER_LIMIT, reasons)
+    if not limits.only_ranges:
+        p = _admit_p(p, limits, reading, previous, dt_s, reasons)
+    low, high = limits.q_min_mvar, limits.q_max_mvar
+    if not low <= q <= high:
+        q = _clip(q, low, high, ClipReason.POWER_LIMIT, reasons)
+    if not limits.only_ranges:
+        q = _admit_q(q, p, limits, reading, reasons)
     if tap is not None:
         tap = _admit_tap(tap, limits, reading, dt_s=dt_s, reasons=reasons)
-    if p == proposed.p_mw and q == proposed.q_mvar and tap == proposed.tap:
-        return Admitted(proposed)
+    if not reasons or (p, q, tap) == proposed:
+        return _make(Admitted, (proposed,))
     return Limited(proposed, Setpoint(p, q, tap), tuple(dict.fromkeys(reasons)))
 
 
@@ -200,9 +211,9 @@ def _usable(
 ) -> bool:
     """Whether the circumstances are known well enough to decide on them."""
     total = reading.p_mw + reading.q_mvar + reading.v_pu + reading.v_min_pu + reading.v_max_pu
-    if not (math.isfinite(total) and math.isfinite(dt_s) and dt_s > 0.0):
-        return False
-    if previous is not None and not math.isfinite(previous.p_mw):
+    if previous is not None:
+        total += previous.p_mw
+    if not (isfinite(total) and 0.0 < dt_s < _INF):
         return False
     if limits.tap is not None and reading.tap is None:
         return False
@@ -211,22 +222,19 @@ def _usable(
     return reading.soc is not None and 0.0 <= reading.soc <= 1.0
 
 
-def _admit_p(
+def _admit_p(  # noqa: PLR0917 - by position: every device's set-point passes here
     p: float,
     limits: DeviceLimits,
     reading: DeviceReading,
-    *,
     previous: Setpoint | None,
     dt_s: float,
     reasons: list[ClipReason],
 ) -> float:
-    """Return the admissible active power; append to ``reasons`` each rule that changed it.
+    """Return what the rules beside its range leave of an active power within it.
 
-    The rules narrow one interval, and each that moves the value leaves its reason.
+    They narrow one interval, and each that moves the value appends its reason to ``reasons``.
     """
     low, high = limits.p_min_mw, limits.p_max_mw
-    if not low <= p <= high:
-        p = _clip(p, low, high, ClipReason.POWER_LIMIT, reasons)
     if limits.ramp_mw_per_min is not None:
         start = reading.p_mw if previous is None else previous.p_mw
         start = min(max(start, low), high)
@@ -250,19 +258,12 @@ def _admit_p(
 
 
 def _admit_q(
-    q: float,
-    p: float,
-    limits: DeviceLimits,
-    reading: DeviceReading,
-    *,
-    reasons: list[ClipReason],
+    q: float, p: float, limits: DeviceLimits, reading: DeviceReading, reasons: list[ClipReason]
 ) -> float:
-    """Return the admissible reactive power beside ``p``."""
+    """Return what the rules beside its range leave of a reactive power within it, beside ``p``."""
     low, high = limits.q_min_mvar, limits.q_max_mvar
-    if not low <= q <= high:
-        q = _clip(q, low, high, ClipReason.POWER_LIMIT, reasons)
     if limits.s_max_mva is not None:
-        beside = math.sqrt(max(0.0, limits.s_max_mva**2 - p**2))
+        beside = _leg(limits.s_max_mva, p)
         low, high = _narrow(low, high, -beside, beside)
         if not low <= q <= high:
             q = _clip(q, low, high, ClipReason.APPARENT_POWER, reasons)
@@ -330,6 +331,12 @@ def _clip(
     return low if x < low else high
 
 
+def _leg(hypotenuse: float, other: float) -> float:
+    """Return the other leg of a right triangle; 0 where the given one is too long."""
+    square = hypotenuse**2 - other**2
+    return sqrt(square) if square > 0.0 else 0.0
+
+
 def _narrow(low: float, high: float, new_low: float, new_high: float) -> tuple[float, float]:
     """Intersect two intervals; where they do not meet, the new one's nearer end remains."""
     if new_low <= low and high <= new_high:
@@ -338,6 +345,18 @@ def _narrow(low: float, high: float, new_low: float, new_high: float) -> tuple[f
         min(max(low, new_low), new_high),
         max(min(high, new_high), new_low),
     )
+
+
+def _only_ranges(limits: DeviceLimits) -> bool:
+    """Tell whether the ranges alone decide: even their corner is within the capability circle."""
+    others = (limits.ramp_mw_per_min, limits.storage, limits.v_band_pu)
+    if any(rule is not None for rule in others):
+        return False
+    if limits.s_max_mva is None:
+        return True
+    p = max(-limits.p_min_mw, limits.p_max_mw)
+    q = max(-limits.q_min_mvar, limits.q_max_mvar)
+    return p <= limits.s_max_mva and q <= _leg(limits.s_max_mva, p)
 
 
 def _limit_problems(limits: DeviceLimits) -> list[tuple[str, object, str]]:

@@ -123,10 +123,14 @@ class StorageLimits:
         Returns:
             Strongest charging (zero or negative) and strongest discharging (zero or positive).
         """
-        soc, h = self._decayed(soc, dt_s / 3600.0)
-        room = max(0.0, self.soc_max - soc) * self.e_capacity_mwh
-        stock = max(0.0, soc - self.soc_min) * self.e_capacity_mwh
-        takes, gives = room / (self.ch_eff * h), stock * self.dsc_eff / h
+        h = dt_s / 3600.0
+        if self.self_discharge_per_h >= _NEGLIGIBLE:
+            soc, h = self._decayed(soc, h)
+        # conditions, not max(): every store passes here at every step
+        room = self.soc_max - soc if soc < self.soc_max else 0.0
+        stock = soc - self.soc_min if soc > self.soc_min else 0.0
+        takes = room * self.e_capacity_mwh / (self.ch_eff * h)
+        gives = stock * self.e_capacity_mwh * self.dsc_eff / h
         if self.charge_taper is not None:
             gain = self.ch_eff * h / self.e_capacity_mwh
             takes = min(takes, float(self.charge_taper.limit_mw(self.p_charge_mw, soc, gain)))

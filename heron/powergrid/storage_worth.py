@@ -96,13 +96,37 @@ class WorthTable:
     above: FloatArray
 
 
-def worth_table(prices: npt.ArrayLike, store: Store, *, first: int = 0) -> WorthTable:
+@dataclass(frozen=True, slots=True, eq=False)
+class Delivery:
+    """What of a store's power counts at the place where the price is made.
+
+    Attributes:
+        share: (..., T) power that is saved there by the first MW delivered.
+        loss_per_mw: (..., T) what that share falls by for each MW, on the average over what
+            is delivered.
+    """
+
+    share: FloatArray
+    loss_per_mw: FloatArray
+
+
+def worth_table(
+    prices: npt.ArrayLike,
+    store: Store,
+    *,
+    first: int = 0,
+    final: FloatArray | None = None,
+    delivery: Delivery | None = None,
+) -> WorthTable:
     """Return the worth of a store's energy over days of given prices.
 
     Args:
         prices: (..., T) $/MWh in equal steps over one day each.
         store: The store.
         first: Step from which on the worth is wanted; before it the table holds zeros.
+        final: (..., LEVELS) what is left at the end of the day is worth, $; 0.95 of its mean price
+            if not given.
+        delivery: What the network makes of the store's power; all of it counts if not given.
     """
     price = np.asarray(prices, dtype=np.float64)
     n_steps = price.shape[-1]
@@ -110,10 +134,16 @@ def worth_table(prices: npt.ArrayLike, store: Store, *, first: int = 0) -> Worth
     levels = store.levels_mwh
     gain, cost, lower, weight = _moves(store, levels, h)
     table = np.zeros((*price.shape[:-1], n_steps + 1, LEVELS))
-    table[..., n_steps, :] = STORED_ENERGY_VALUE * price.mean(axis=-1)[..., None] * levels
+    if final is None:
+        final = STORED_ENERGY_VALUE * price.mean(axis=-1)[..., None] * levels
+    table[..., n_steps, :] = final
     for t in range(n_steps - 1, first - 1, -1):
         later = table[..., t + 1, :]
-        earned = price[..., t, None, None] * gain - cost
+        counted = gain
+        if delivery is not None:
+            counted = delivery.share[..., t, None, None] * gain
+            counted = counted - delivery.loss_per_mw[..., t, None, None] * gain**2 / h
+        earned = price[..., t, None, None] * counted - cost
         earned += later[..., lower] * (1.0 - weight)
         earned += later[..., lower + 1] * weight
         table[..., t, :] = earned.max(axis=-1)

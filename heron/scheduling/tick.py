@@ -31,6 +31,10 @@ class JitterType(StrEnum):
     GAUSSIAN = "gaussian"
 
 
+def _is_finite(value: object) -> bool:
+    return isinstance(value, (int, float, np.number)) and math.isfinite(value)
+
+
 @dataclass(slots=True)
 class TickConfig:
     """Timing of one agent; all times in plant seconds.
@@ -73,13 +77,13 @@ class TickConfig:
         problems = [
             ConfigProblem(f"TickConfig.{name}", value, "a finite number of seconds, at least 0")
             for name in ("obs_delay", "act_delay", "msg_delay", "min_delay")
-            if not (math.isfinite(value := getattr(self, name)) and value >= 0)
+            if not (_is_finite(value := getattr(self, name)) and value >= 0)
         ]
-        if not (math.isfinite(self.tick_interval) and self.tick_interval > 0):
+        if not (_is_finite(self.tick_interval) and self.tick_interval > 0):
             problems.append(
                 ConfigProblem("TickConfig.tick_interval", self.tick_interval, "above 0 s")
             )
-        if not 0 <= self.jitter_ratio <= 1:
+        if not (_is_finite(self.jitter_ratio) and 0 <= self.jitter_ratio <= 1):
             problems.append(ConfigProblem("TickConfig.jitter_ratio", self.jitter_ratio, "0 to 1"))
         for name, values in self.measured.items():
             where, least = f"TickConfig.measured.{name}", 0.0

@@ -45,14 +45,30 @@ class Ended:
         return report
 
 
+started: list[asyncio.subprocess.Process] = []
+
+
+@pytest.fixture(autouse=True)
+async def _nothing_is_left_running() -> AsyncIterator[None]:
+    """End what a test that failed half-way left."""
+    yield
+    for process in started:
+        if process.returncode is None:
+            process.terminate()
+            await process.communicate()
+    started.clear()
+
+
 async def start(folder: Path, *argv: str) -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
+    process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "heron.cli.main", "up", "--setup", SETUP),
         *("--headless", "--json", "--pace", "max", "--runs", str(folder / "runs")),
         *argv,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
+    started.append(process)
+    return process
 
 
 async def end_of(process: asyncio.subprocess.Process) -> Ended:

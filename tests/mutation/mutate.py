@@ -37,6 +37,10 @@ EQUIVALENT = (
     "self.self_discharge_per_h < _NEGLIGIBLE",
     # No power, nothing drawn, whichever way it is counted.
     "p_mw > 0.0",
+    # A leg of no length is 0 either way, and where the circle touches the ranges it cuts nothing.
+    "square > 0.0",
+    "p <= limits.s_max_mva",
+    "q <= _leg(limits.s_max_mva, p)",
     # `_clip` is called for values outside the interval only.
     "x < low",
 )

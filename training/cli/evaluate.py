@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from heron.errors import ConfigError, ConfigProblem
+from training.options import FORECASTS
 
 ALWAYS = ("none", "rule", "voltvar", "droop")
 """What every policy is compared with, asked for or not."""
@@ -57,6 +58,23 @@ def _parser() -> argparse.ArgumentParser:
         help="how the agents coordinate (default %(default)s); under another, 'none' and 'rule' "
         "offer at their own cost, and only trained policies compare with them",
     )
+    parser.add_argument(
+        "--forecast",
+        choices=tuple(FORECASTS),
+        help="prices that agents know, in place of what the setup says",
+    )
+    parser.add_argument(
+        "--late",
+        type=int,
+        default=0,
+        metavar="N",
+        help="all that the policies see is N control steps old",
+    )
+    parser.add_argument(
+        "--observe-timing",
+        action="store_true",
+        help="agents see how old their readings are and what they said last, as in training",
+    )
     parser.add_argument("--penalty", type=float, help="$ per pu node hour of violation")
     parser.add_argument("--report", type=Path, help="also write an HTML report here")
     parser.add_argument("--out", type=Path, help="also write the JSON, day by day, here")
@@ -96,7 +114,15 @@ def _evaluate(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]
     from training.evaluation.report import DayTrace, render
     from training.evaluation.sources import label, policies_named, shipped
 
-    overrides = {"engine": args.engine, "penalty": args.penalty, "protocol": args.protocol}
+    if args.late < 0:
+        raise ConfigError([ConfigProblem("--late", args.late, "0 control steps or more")])
+    overrides = {
+        "engine": args.engine,
+        "penalty": args.penalty,
+        "protocol": args.protocol,
+        "forecast": FORECASTS[args.forecast] if args.forecast else None,
+        "observe_timing": args.observe_timing or None,
+    }
     env = make_env(args.setup, {k: v for k, v in overrides.items() if v is not None})
     days = days_of(args.days, env.setup)[:: max(1, args.every)]
     default = None if args.policy else shipped(read_setup(args.setup))
@@ -115,7 +141,9 @@ def _evaluate(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]
             if args.plans is not None:
                 book.save(args.plans)
     chosen = {name: policies_named(name, env) for name in names if name != OPTIMUM}
-    figures = {name: run_days(env, policies, days) for name, policies in chosen.items()}
+    figures = {
+        name: run_days(env, policies, days, late=args.late) for name, policies in chosen.items()
+    }
     yardstick = measure(env, book, figures, days if commands else [])
     if len(yardstick.figures) == len(days):
         chosen[OPTIMUM] = plan_policies(env, book)
@@ -124,14 +152,18 @@ def _evaluate(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]
     summary = comparison.summary()
     for name, score in yardstick.scores.items():
         if name in summary:
-            summary[name]["score"] = score
+            summary[name]["score"] = score.value
+            summary[name]["score_low"], summary[name]["score_high"] = score.low, score.high
     config = env.setup.config
     result = {
         "setup": config.name,
         "engine": config.engine,
         "penalty": config.penalty,
         "days": len(days),
+        "episode_days": env.max_episode_steps * config.step_s / 86_400.0,
         "split": args.days,
+        "forecast": config.forecast,
+        "late": args.late,
         "optimum": dict(yardstick.facts),
         "policies": summary,
     }
@@ -140,7 +172,8 @@ def _evaluate(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]
         for name in figures:
             policies = chosen[name]
             traces[name] = DayTrace()
-            run_day(env, policies, days[0], traces[name].add)
+            late = 0 if name == OPTIMUM else args.late
+            run_day(env, policies, days[0], traces[name].add, late=late)
         labels = {name: label(name) for name in figures}
         args.report.write_text(render(result, comparison, labels, traces), encoding="utf-8")
     return result, {name: [asdict(day) for day in rows] for name, rows in figures.items()}
@@ -178,13 +211,28 @@ def days_of(text: str, setup: Any) -> list[int]:
     return days
 
 
+def _episodes(result: dict[str, Any]) -> str:
+    """Say what was run: days, or longer episodes, whose figures are of a whole episode each."""
+    days = result["episode_days"]
+    return "days" if days <= 1.0 else f"episodes of {days:g} days (all figures an episode)"
+
+
+def _seen(forecast: bool | str, late: int) -> str:
+    """Say what policies know of prices, and how late they see, where that is not as usual."""
+    words = [] if forecast is True else [f"prices ahead: {forecast or 'none'}"]
+    if late:
+        words.append(f"all seen {late} control step{'s' if late > 1 else ''} late")
+    return "".join(f", {word}" for word in words)
+
+
 def _table(result: dict[str, Any]) -> str:
     from training.evaluation.sources import label
 
     width = max(len(label(name)) for name in result["policies"])
     lines = [
-        f"{result['setup']}, {result['days']} days ({result['split']}), engine "
-        f"{result['engine']}, penalty {result['penalty']:g} $ per pu node hour",
+        f"{result['setup']}, {result['days']} {_episodes(result)} ({result['split']}), engine "
+        f"{result['engine']}, penalty {result['penalty']:g} $ per pu node hour"
+        + _seen(result["forecast"], result["late"]),
         " " * width + "".join(f"{title:>{w}}" for _, title, w, _ in COLUMNS),
     ]
     for name, m in result["policies"].items():
@@ -197,7 +245,9 @@ def _table(result: dict[str, Any]) -> str:
             continue
         share = m["better_than"].get("rule")
         rule = "" if share is None else f", better than the rule on {share:.0%} of days"
-        score = f", score {m['score']:.3f}" if "score" in m else ""
+        score = ""
+        if "score" in m:
+            score = f", score {m['score']:.3f} ({m['score_low']:.3f} to {m['score_high']:.3f})"
         gain = f"{m['gain_usd']:8.1f} $ ({low:.1f} to {high:.1f})"
         lines.append(f"{label(name):<{width}}{gain}{rule}{score}")
     best = result["optimum"]

@@ -8,6 +8,10 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from heron.powergrid.setups import Setup
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -26,6 +30,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--every", type=int, default=8, help="every so many-th day (default 8)")
     parser.add_argument("--preset", action="append", help="only these presets, no sweep")
     parser.add_argument("--no-pairs", action="store_true", help="each factor by itself only")
+    parser.add_argument(
+        "--observe-timing",
+        action="store_true",
+        help="agents see how old their readings are and what they said last, as in training",
+    )
     parser.add_argument("--seed", type=int, default=0, help="seed of the jitter, or of what is off")
     parser.add_argument(
         "--disturbed",
@@ -56,15 +65,21 @@ def run(argv: Sequence[str]) -> int:
     return _predict(args) if args.from_recording else _study(args)
 
 
+def _setup(args: argparse.Namespace) -> Setup:
+    from heron.powergrid.setups import as_setup, load_setup
+
+    config = load_setup(args.setup)
+    return as_setup({**config, "observe_timing": True} if args.observe_timing else config)
+
+
 def _study(args: argparse.Namespace) -> int:
-    from heron.powergrid.setups import read_setup
     from training.cli.evaluate import days_of
     from training.envs.timing import PRESETS, timing_of
     from training.evaluation.sources import policies_of
     from training.gap.report import headline, line, write_report
     from training.gap.sweep import GapStudy, study
 
-    setup = read_setup(args.setup)
+    setup = _setup(args)
     days = days_of(args.days, setup)[:: max(1, args.every)]
     presets = [timing_of(name, None).name for name in args.preset or PRESETS]
     policies, name = policies_of(args.policy, setup)
@@ -93,13 +108,12 @@ def _study(args: argparse.Namespace) -> int:
 
 
 def _disturbed(args: argparse.Namespace) -> int:
-    from heron.powergrid.setups import read_setup
     from training.cli.evaluate import days_of
     from training.envs import MultiAgentMicrogrids
     from training.evaluation.sources import policies_named, policies_of
     from training.gap.disturbed import disturbed
 
-    setup = read_setup(args.setup)
+    setup = _setup(args)
     days = days_of(args.days, setup)[:: max(1, args.every)]
     policies, name = policies_of(args.policy, setup)
     env = MultiAgentMicrogrids(setup)

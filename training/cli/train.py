@@ -44,13 +44,18 @@ def _parser() -> argparse.ArgumentParser:
     add("--storage-noise", type=float, help="factor on it for the active power of stores")
     add("--entropy", type=float)
     add("--reward-scale", type=float)
-    for switch in ("idle-baseline", "local-credit", "action-credit", "storage-shaping"):
+    for switch in ("idle-baseline", "local-credit", "counterfactual", "storage-shaping"):
         add(f"--{switch}", action=argparse.BooleanOptionalAction)
     add("--seed", type=int)
     add("--no-cuda", action="store_true", help="accepted; this project trains on the CPU")
     add("--penalty", type=float, help="$ per pu node hour of violation")
     add("--share-reward", action=argparse.BooleanOptionalAction)
     add("--forecast", choices=("day_ahead", "typical", "none"), help="prices that agents know")
+    add(
+        "--observe-timing",
+        action="store_true",
+        help="let the agents see how old their readings are, and what they told their devices last",
+    )
     add("--visibility-level", choices=("system", "upper_level", "owner", "public"))
     add(
         "--protocol",
@@ -144,10 +149,14 @@ def _train(options: TrainOptions, as_json: bool) -> int:
         if update.validation_usd is not None:
             star = " *" if update.best else ""
             evaluated = f"  validation {update.validation_usd:8.1f} $/day{star}"
+        # An episode is a day; a short run may not see the end of one.
+        returned = "return: no episode has ended yet"
+        if update.episode_return is not None:
+            returned = f"return {update.episode_return:9.1f} $"
         print(
             f"{update.iteration:5d}/{options.iterations}  {update.env_steps:9d} steps  "
             f"{update.seconds:6.0f} s  {update.steps_per_s:6.0f} steps/s  "
-            f"return {update.episode_return:9.1f} ${evaluated}",
+            f"{returned}{evaluated}",
             file=sys.stderr if as_json else sys.stdout,
             flush=True,
         )

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from heron.policy import PolicyCodec
+from heron.powergrid.features import Timeliness
 from heron.scheduling import TickConfig
 from training.envs.robustness import Robustness
 from training.envs.timing import Timing
@@ -25,7 +26,7 @@ Observations = Mapping[str, npt.NDArray[np.float32]]
 
 KEPT_STEPS = 4
 """Control steps that a delay may last at most."""
-AGE = ("Timeliness", "age")
+AGE = (Timeliness.feature_name, Timeliness.fields[0].name)
 _TIMED = ("MarketSignal", "TimeOfDay")
 _VOLTAGES = {"v_min", "v_max", "dv_min_pu", "dv_max_pu", "v_pu"}
 _POWERS = {"p_MW", "q_MVAr", "load_MW"}

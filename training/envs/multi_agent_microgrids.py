@@ -54,8 +54,14 @@ class MultiAgentMicrogrids(NetworkedGridEnv):
 
     def _update_agents(self, measurements: Measurements) -> None:
         """Hand each coordinator its view, with the price that holds from now on."""
-        for name in (self.dso.agent_id, *self.agent_dict):
-            self._update_agent(name, measurements)
+        time_s, meters, devices = measurements.time_s, measurements.meters, measurements.devices
+        price, day_ahead = self._prices(time_s)
+        self.dso.update_from(time_s, meters["head"], price, day_ahead)
+        for name, agent in self.agent_dict.items():
+            limits = self.limits[name]
+            agent.update_from(
+                MicrogridView(time_s, meters[name], devices, price, day_ahead, limits)
+            )
 
     def _update_agent(
         self, name: str, measurements: Measurements, reported: Measurements | None = None
@@ -72,8 +78,9 @@ class MultiAgentMicrogrids(NetworkedGridEnv):
             self.dso.update_from(time_s, meters["head"], price, day_ahead)
             return
         limits = self.limits[name]
+        age_s = time_s - known.time_s
         agent.update_from(
-            MicrogridView(time_s, meters[name], known.devices, price, day_ahead, limits)
+            MicrogridView(time_s, meters[name], known.devices, price, day_ahead, limits, age_s)
         )
         if known is not measurements:
             for device_id, device in agent.devices.items():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,9 @@ _ENV_KEYS = (
     "timing",
     "timing_jitter",
 )
+
+_SWITCHES = ("centralized", "through_registers", "event_driven")
+_NUMBERS = "fiu"
 
 StepReturn = tuple[
     dict[str, FloatArray],
@@ -102,6 +106,9 @@ class NetworkedGridEnv(PettingZooParallelEnv):
         if isinstance(env_config, Mapping):
             own = {k: env_config[k] for k in _ENV_KEYS if k in env_config} | own
             env_config = {k: v for k, v in env_config.items() if k not in _ENV_KEYS}
+        wrong = [k for k in _SWITCHES if not isinstance(own.get(k, False), bool)]
+        if wrong:
+            raise ConfigError([ConfigProblem(k, own[k], "true or false") for k in wrong])
         super().__init__(env_id=str(own.get("env_id", "networked_grid")))
         self.setup = as_setup(env_config)
         config = self.setup.config
@@ -110,6 +117,8 @@ class NetworkedGridEnv(PettingZooParallelEnv):
         self.train = config.train
         self.penalty = config.penalty
         self.share_reward = config.share_reward
+        self._dso_name = config.dso_config.name
+        self._step_s = config.step_s
 
         self._registers = (
             RegisterResolution(site_plan(config)) if own.get("through_registers") else None
@@ -173,14 +182,15 @@ class NetworkedGridEnv(PettingZooParallelEnv):
         own; with shared rewards it bears its share of the feeder's cost, too.
         """
         accounts = self._last_accounts()
-        feeder = accounts.agents[self.setup.config.dso_config.name]
-        n = len(self.agent_dict)
+        of_agent = accounts.agents
+        feeder, n = of_agent[self._dso_name], len(self.agent_dict)
+        cost, unsafe = feeder.cost_usd / n, feeder.safety / n
         rewards, safety = {}, {}
         for agent in self.agent_dict:
-            own = accounts.agents[agent]
+            own = of_agent[agent]
             if self.share_reward:
-                rewards[agent] = -own.cost_usd - feeder.cost_usd / n
-                safety[agent] = own.safety + feeder.safety / n
+                rewards[agent] = -own.cost_usd - cost
+                safety[agent] = own.safety + unsafe
             else:
                 rewards[agent] = -own.cost_usd
                 safety[agent] = own.safety + feeder.safety
@@ -192,6 +202,7 @@ class NetworkedGridEnv(PettingZooParallelEnv):
         self.observation_spaces = {
             a: Box(-np.inf, np.inf, (c.obs_dim,), np.float32) for a, c in self.codecs.items()
         }
+        self._act_shapes = {a: (c.act_dim,) for a, c in self.codecs.items()}
         self.action_spaces = {
             a: Box(-1.0, 1.0, (c.act_dim,), np.float32) for a, c in self.codecs.items()
         }
@@ -248,21 +259,21 @@ class NetworkedGridEnv(PettingZooParallelEnv):
                 may be none: the agents then decide with policies of their own.
 
         Raises:
-            ConfigError: An agent is missing or unknown, or an action has the wrong length.
+            ConfigError: An agent is missing or unknown, or an action has the wrong length or is
+                not finite; nobody is told anything then.
         """
         self._check(actions)
         try:
             if self.event_mode is None:
-                self.accounts = self.advance(
-                    self._apply(self._of_agents(actions)), self.setup.config.step_s
-                )
+                self.accounts = self.advance(self._apply(self._of_agents(actions)), self._step_s)
             else:
                 self.accounts = self.event_mode.step(self._of_agents(actions))
         except PowerFlowDiverged as error:
             return self._end_diverged(error)
         self._t += 1
         rewards, safety = self._reward_and_safety()
-        rewards = {a: r - self.penalty * safety[a] for a, r in rewards.items()}
+        penalty = self.penalty
+        rewards = {a: r - penalty * safety[a] for a, r in rewards.items()}
         if self.share_reward:
             mean = sum(rewards.values()) / len(rewards)
             rewards = dict.fromkeys(rewards, mean)
@@ -285,13 +296,14 @@ class NetworkedGridEnv(PettingZooParallelEnv):
             setpoints = self._registers.setpoints(setpoints)
         after = self.net.step(setpoints, dt_s)
         self.time_s = after.time_s
+        accounts = self._accountant.account(before, after)
         if self.event_mode is None:
             self._update_agents(self._seen(after))
         else:
             self._unseen = after
             self.event_mode.remember(after)
             self._uninformed.update(self._part_of.values())
-        return self._accountant.account(before, after)
+        return accounts
 
     def refresh(self, agent_id: str | None = None) -> None:
         """Let the agents know of the plant what they do not know yet: in event-driven time.
@@ -341,7 +353,7 @@ class NetworkedGridEnv(PettingZooParallelEnv):
         if day is None:
             return drawn
         n_days = self.setup.profiles.n_days
-        if not 0 <= int(day) < n_days:
+        if not (isinstance(day, (int, np.integer)) and 0 <= day < n_days):
             raise ConfigError([ConfigProblem("options.day", day, f"0 to {n_days - 1}")])
         return int(day)
 
@@ -352,26 +364,31 @@ class NetworkedGridEnv(PettingZooParallelEnv):
             ConfigProblem("actions", agent, f"one action for each of {', '.join(self.agents)}")
             for agent in sorted({*actions} ^ {*self.agents})
         ]
-        for agent in self.agents:
-            shape = np.shape(actions[agent]) if agent in actions else self._act_shape(agent)
-            if shape != self._act_shape(agent):
-                expected = f"an action of shape {self._act_shape(agent)}"
-                problems.append(ConfigProblem(f"actions[{agent}]", shape, expected))
+        for agent in (a for a in self.agents if a in actions):
+            where, action = f"actions[{agent}]", np.asarray(actions[agent])
+            wanted = self._act_shapes[agent]
+            if action.shape != wanted:
+                expected = f"an action of shape {wanted}"
+                problems.append(ConfigProblem(where, action.shape, expected))
+            elif action.dtype.kind not in _NUMBERS or not np.isfinite(action).all():
+                expected = "finite numbers; this is not finite"
+                problems.append(ConfigProblem(where, actions[agent], expected))
         if problems:
             raise ConfigError(problems)
 
     def _fits(self, actions: Mapping[str, FloatArray]) -> bool:
-        """Whether there is an array of the right shape for each agent: nearly always."""
+        """Whether there is a right array of finite numbers for each agent: nearly always."""
         if len(actions) != len(self.agents):
             return False
+        shapes = self._act_shapes
         for agent in self.agents:
             action = actions.get(agent)
-            if not isinstance(action, np.ndarray) or action.shape != self._act_shape(agent):
+            if not isinstance(action, np.ndarray) or action.shape != shapes[agent]:
+                return False
+            # the sum of squares is finite only if all are, and is there at once
+            if action.dtype.kind != "f" or not isfinite(action.dot(action)):
                 return False
         return True
-
-    def _act_shape(self, agent: str) -> tuple[int, ...]:
-        return (self.codecs[agent].act_dim,)
 
     def _of_agents(self, actions: Mapping[str, FloatArray]) -> Mapping[str, ArrayLike]:
         """Return the agents' own actions for the normalised ones."""
@@ -412,22 +429,20 @@ class NetworkedGridEnv(PettingZooParallelEnv):
 
     def _infos(self) -> dict[str, dict[str, Any]]:
         """Return what the last step meant for each agent and for the whole."""
-        accounts = self._last_accounts()
-        whole = {
-            "time_s": self.net.measurements.time_s,
-            "total_cost_usd": accounts.cost_usd,
-            "total_safety": accounts.safety,
-            "total_reward": accounts.reward,
-        }
+        of_agent, total_reward, total_cost, total_safety, _ = self._last_accounts()
+        time_s = self.time_s
         infos: dict[str, dict[str, Any]] = {}
         for agent in self.agents:
-            own = accounts.agents[agent]
+            _, cost, safety, v_min, v_max, _ = of_agent[agent]
             infos[agent] = {
-                "cost": own.cost_usd,
-                "safety": own.safety,
-                "v_min_pu": own.v_min_pu,
-                "v_max_pu": own.v_max_pu,
-                **whole,
+                "cost": cost,
+                "safety": safety,
+                "v_min_pu": v_min,
+                "v_max_pu": v_max,
+                "time_s": time_s,
+                "total_cost_usd": total_cost,
+                "total_safety": total_safety,
+                "total_reward": total_reward,
             }
         return infos
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from heron.errors import ConfigError, ConfigProblem
 from heron.policy import PolicyCodec
-from heron.powergrid.accounting import STORED_ENERGY_VALUE
+from heron.powergrid.accounting import STORED_ENERGY_VALUE, lasts_several_days
 from heron.powergrid.device_configs import (
     DEVICE_CONFIGS,
     DeviceConfig,
@@ -26,7 +26,8 @@ from heron.powergrid.device_configs import (
     StorageConfig,
     TransformerConfig,
 )
-from heron.powergrid.features import MarketSignal, TimeOfDay
+from heron.powergrid.features import LastAction, MarketSignal, TimeOfDay
+from heron.powergrid.features.timing import field_of
 from heron.powergrid.setups import Setup, SetupConfig, price_outlook
 from heron.powergrid.storage_worth import Store
 from simulator.batch_plant import BatchMeasurements
@@ -60,6 +61,18 @@ def require_supported(setup: Setup) -> None:
                 problems.append(ConfigProblem(where, entry.type, expected))
     if problems:
         raise ConfigError(problems)
+
+
+def told_columns(codec: PolicyCodec) -> tuple[IntArray, IntArray]:
+    """Return where an observation holds what was told last, and by which numbers of the action."""
+    said = {(s.agent, field_of(s.quantity)): k for k, s in enumerate(codec.setpoints)}
+    pairs = [
+        (i, said[f.agent, f.field])
+        for i, f in enumerate(codec.fields)
+        if f.feature == LastAction.feature_name
+    ]
+    columns = np.array(pairs, dtype=np.int64).reshape(-1, 2)
+    return columns[:, 0], columns[:, 1]
 
 
 class Observer:
@@ -193,15 +206,12 @@ class VectorAccounts:
         credit: (N, M) what an agent's actions touch of the whole: its own cost, the feeder's,
             and the penalty wherever it arises; but not what the others pay, in which it would
             find only their noise.
-        device_gain_usd: (N, D) what each device's active power earns by itself: energy at the
-            price, less running costs, plus the value booked for what it stores.
     """
 
     cost_usd: FloatArray
     safety: FloatArray
     rewards: FloatArray
     credit: FloatArray
-    device_gain_usd: FloatArray
 
 
 class VectorAccountant:
@@ -219,6 +229,7 @@ class VectorAccountant:
         per_day = round(DAY_S / setup.profiles.step_s)
         price = setup.profiles[config.price_profile]
         self._store_value = STORED_ENERGY_VALUE * price.reshape(-1, per_day).mean(axis=1)
+        self._revalued = lasts_several_days(config)
 
     def __call__(self, before: BatchMeasurements, after: BatchMeasurements) -> VectorAccounts:
         """Return the account of the step between two measurements."""
@@ -227,6 +238,11 @@ class VectorAccountant:
         day = (before.time_s // DAY_S).astype(np.int64) % len(self._store_value)
         stored = np.nan_to_num(after.soc - before.soc) * self._devices.capacity_mwh
         running = running - self._store_value[day][:, None] * stored
+        if self._revalued:
+            begun = (after.time_s // DAY_S).astype(np.int64) % len(self._store_value)
+            turn = self._store_value[begun] - self._store_value[day]
+            in_store = np.nan_to_num(after.soc) * self._devices.capacity_mwh
+            running = running - turn[:, None] * in_store
         price = after.price_usd_per_mwh
         own = running @ self._owner - price[:, None] * after.meter_p_mw[:, 1:] * h
         feeder = price * after.meter_p_mw.sum(axis=1) * h
@@ -235,8 +251,7 @@ class VectorAccountant:
         safety = (areas.undervoltage_pu + areas.overvoltage_pu + areas.overload_pu) * h
         penalty = self._config.penalty * safety.sum(axis=1, keepdims=True)
         credit = -own - feeder[:, None] - penalty
-        gain = price[:, None] * after.p_mw * h - running
-        return VectorAccounts(cost, safety, self._rewards(cost, safety), credit, gain)
+        return VectorAccounts(cost, safety, self._rewards(cost, safety), credit)
 
     def _rewards(self, cost: FloatArray, safety: FloatArray) -> FloatArray:
         objective = cost + self._config.penalty * safety

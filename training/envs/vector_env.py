@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from heron.policy.baselines import IdlePolicy
-from simulator.batch_plant import BatchMeasurements, BatchPlant
+from simulator.batch_plant import BatchMeasurements, BatchPlant, rows_of
 from training.envs.days import first_days
 from training.envs.disturb import Disturber
 from training.envs.multi_agent_microgrids import MultiAgentMicrogrids
@@ -24,11 +24,13 @@ from training.envs.vector_agents import (
     Observer,
     VectorAccountant,
     require_supported,
+    told_columns,
 )
 from training.envs.vector_envelope import SetpointMapper
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
+IntArray = npt.NDArray[np.int64]
 Observations = Mapping[str, npt.NDArray[np.float32]]
 
 
@@ -41,7 +43,6 @@ class VectorStep:
         rewards: (N, n_agents).
         credit: (N, n_agents) what each agent's actions touch of the whole objective; see
             `training.envs.vector_agents.VectorAccounts`.
-        device_gain_usd: (N, n_devices) what each device's active power earns by itself.
         terminated: (N,) whose power flow failed in this step.
         truncated: Whether the episodes of all others end with this step.
         alive: (N,) whose step counts: those that had not failed before.
@@ -52,12 +53,24 @@ class VectorStep:
     obs: Observations
     rewards: FloatArray
     credit: FloatArray
-    device_gain_usd: FloatArray
     terminated: BoolArray
     truncated: bool
     alive: BoolArray
     cost_usd: FloatArray
     safety: FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class Glimpse:
+    """What actions would lead to that nobody carried out.
+
+    Attributes:
+        after: Measurements after the step, (R, ...).
+        objective_usd: (R,) cost and penalty of the whole in that step.
+    """
+
+    after: BatchMeasurements
+    objective_usd: FloatArray
 
 
 class VectorMicrogrids:
@@ -90,6 +103,7 @@ class VectorMicrogrids:
         self.agents = tuple(env.possible_agents)
         self.max_episode_steps = config.max_episode_steps
         self._step_s = config.step_s
+        self._penalty = config.penalty
         self._worlds: OtherWorlds | None = None
         self._disturb: Disturber | None = None
         if robustness is None:
@@ -105,6 +119,7 @@ class VectorMicrogrids:
         self._before = self._plant.measurements
         constant = env.reset(seed=seed)[0]
         self._observe = Observer(setup, env.codecs, constant, self._before)
+        self._told = {agent: told_columns(codec) for agent, codec in env.codecs.items()}
         self._account = VectorAccountant(setup)
         profiles = setup.profiles
         self._days = first_days(profiles.train_days if config.train else profiles.test_days, config)
@@ -158,17 +173,43 @@ class VectorMicrogrids:
             # Nothing was measured where nothing was solved: the last observation stands.
             values[~after.solved] = self._obs[agent][~after.solved]
         self._before, self._obs = after, obs
+        shown = obs if self._disturb is None else self._disturb.show(obs)
+        for agent, (at, said) in self._told.items():
+            # What a coordinator said it knows by itself, however late or lost the rest is.
+            shown[agent][:, at] = np.clip(actions[agent][:, said], -1.0, 1.0)
         return VectorStep(
-            obs=obs if self._disturb is None else self._disturb.show(obs),
+            obs=shown,
             rewards=rewards,
             credit=credit,
-            device_gain_usd=accounts.device_gain_usd,
             terminated=failed,
             truncated=self._t >= self.max_episode_steps,
             alive=alive,
             cost_usd=accounts.cost_usd.sum(axis=1),
             safety=accounts.safety.sum(axis=1),
         )
+
+    def look_ahead(
+        self, rows: IntArray, actions: Observations, more_mw: FloatArray | float = 0.0
+    ) -> Glimpse:
+        """Return what a step with other actions would lead to, and take none.
+
+        Commands arrive at once: what robustness delays or loses is left out.
+
+        Args:
+            rows: (R,) scenarios from which to look; one may be there many times.
+            actions: (R, act_dim) per agent, in [-1, 1].
+            more_mw: (R, D) what is added to the devices' active powers, past the envelope.
+        """
+        before = rows_of(self._before, rows)
+        told = self._map.proposed(actions, before, rows_of(self._map.held, rows))
+        p_mw = told.p_mw + more_mw
+        after = self._plant.look_ahead(rows, p_mw, told.q_mvar, self._step_s, told.tap)
+        return Glimpse(after, self._objective_usd(before, after))
+
+    def _objective_usd(self, before: BatchMeasurements, after: BatchMeasurements) -> FloatArray:
+        accounts = self._account(before, after)
+        objective = accounts.cost_usd.sum(axis=1) + self._penalty * accounts.safety.sum(axis=1)
+        return np.where(after.solved, objective, DIVERGED_PENALTY)
 
 
 def idle_rewards(env: MultiAgentMicrogrids, *, credit: bool = False) -> FloatArray:

@@ -78,7 +78,16 @@ class SetpointMapper:
             actions: (N, act_dim) per agent.
             seen: What the devices show now.
         """
-        held = self._held
+        self._held = self.proposed(actions, seen, self._held)
+        return self._held
+
+    def proposed(
+        self,
+        actions: Mapping[str, npt.NDArray[np.float32]],
+        seen: BatchMeasurements,
+        held: Setpoints,
+    ) -> Setpoints:
+        """Return what would be admitted where ``held`` is in force; nothing is remembered."""
         wanted = {
             "p_mw": held.p_mw.copy(),
             "q_mvar": held.q_mvar.copy(),
@@ -88,9 +97,13 @@ class SetpointMapper:
             x = np.clip(actions[agent].astype(np.float64), -1.0, 1.0)
             for i, spec in enumerate(specs):
                 wanted[spec.quantity][:, self._at[spec.agent]] = _decode(spec, x[:, i])
-        self._held = self._envelope.admit(
+        return self._envelope.admit(
             Setpoints(wanted["p_mw"], wanted["q_mvar"], wanted["tap"]), held, seen
         )
+
+    @property
+    def held(self) -> Setpoints:
+        """The set-points in force."""
         return self._held
 
 

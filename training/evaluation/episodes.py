@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 
 from heron.policy import OnnxPolicy, PolicyCodec
+from heron.policy.together import begin, decide
 from heron.powergrid.baselines import Baselines
 from heron.powergrid.device_configs import GeneratorConfig, StorageConfig
 from heron.powergrid.quantities import Measurements
 from heron.powergrid.setups import Setup
 from training.envs import MultiAgentMicrogrids
 from training.envs.event_mode import ActingPolicy
+from training.evaluation.lateness import Belated
 
 Policies = Mapping[str, ActingPolicy]
 """One policy per coordinator."""
@@ -64,6 +66,8 @@ def run_day(
     policies: Policies,
     day: int,
     on_step: Callable[[Measurements], None] | None = None,
+    *,
+    late: int = 0,
 ) -> DayFigures:
     """Run one episode that starts on a given day.
 
@@ -72,12 +76,15 @@ def run_day(
         policies: One for each of its agents.
         day: Day of the data year.
         on_step: Called with the measurements after each step, for plots.
+        late: Control steps by which all that the policies see is late.
     """
+    eyes = {a: Belated(codec, late) for a, codec in env.codecs.items()}
     obs, _ = env.reset(seed=0, options={"day": day})
+    begin(policies)
     sums = dict.fromkeys(_SUMMED, 0.0)
     v_min, v_max, reward, diverged = np.inf, -np.inf, 0.0, False
     while env.agents:
-        actions = {a: policies[a].act(obs[a]) for a in env.agents}
+        actions = decide(policies, {a: eyes[a].show(obs[a]) for a in env.agents})
         obs, rewards, terminated, _, _ = env.step(actions)
         reward += sum(rewards.values())
         if any(terminated.values()):
@@ -102,10 +109,10 @@ def run_day(
 
 
 def run_days(
-    env: MultiAgentMicrogrids, policies: Policies, days: Sequence[int]
+    env: MultiAgentMicrogrids, policies: Policies, days: Sequence[int], *, late: int = 0
 ) -> list[DayFigures]:
-    """Run one episode for each day."""
-    return [run_day(env, policies, int(day)) for day in days]
+    """Run one episode for each day; see `run_day`."""
+    return [run_day(env, policies, int(day), late=late) for day in days]
 
 
 def mean_figures(figures: Sequence[DayFigures]) -> dict[str, float]:

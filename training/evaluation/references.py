@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +16,9 @@ from heron.powergrid.setups import Setup
 from simulator.engines.base import Injections
 from training.envs import MultiAgentMicrogrids
 from training.envs.networked_grid_env import DAY_S
-from training.evaluation.comparison import Comparison
+from training.evaluation.comparison import NOTHING
 from training.evaluation.episodes import DayFigures, Policies, run_days
-from training.evaluation.statistics import normalised_score
+from training.evaluation.statistics import Interval, bootstrap, normalised_score
 
 OPTIMUM = "optimum"
 
@@ -121,12 +120,12 @@ class Yardstick:
     Attributes:
         facts: How many days, the optimum's objective, its bounds and its gap; for reports.
         figures: Of the optimum, day by day.
-        scores: Of each policy.
+        scores: Of each policy, with the 95 % interval over days.
     """
 
     facts: Mapping[str, float]
     figures: Sequence[DayFigures]
-    scores: Mapping[str, float]
+    scores: Mapping[str, Interval]
 
 
 def measure(
@@ -148,26 +147,39 @@ def measure(
         return Yardstick({"days": 0}, (), {})
     best = run_days(env, plan_policies(env, book), known)
     same = {name: [f for f in rows if f.day in known] for name, rows in figures.items()}
-    summary = Comparison(tuple(known), {**same, OPTIMUM: best}).summary()
+    objective = {
+        name: np.array([f.objective_usd for f in rows])
+        for name, rows in {**same, OPTIMUM: best}.items()
+    }
     facts = {
         "days": len(known),
-        "objective_usd": summary[OPTIMUM]["objective_usd"],
+        "objective_usd": float(objective[OPTIMUM].mean()),
         **mean_bounds(book, known),
     }
-    return Yardstick(facts, best, scores(summary))
+    return Yardstick(facts, best, scores(objective))
 
 
-def scores(summary: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+def scores(objective: Mapping[str, npt.NDArray[np.float64]]) -> dict[str, Interval]:
     """Return each policy's score: 0 for doing nothing, 1 for the optimum.
 
-    Empty where no optimum was run, or it saves nothing.
+    The interval comes of drawing days anew, the same for all policies. Empty where no optimum was
+    run, or it saves nothing.
+
+    Args:
+        objective: (n_days,) cost and penalty in $, per policy.
     """
-    if OPTIMUM not in summary:
+    if OPTIMUM not in objective:
         return {}
-    nothing = summary["none"]["objective_usd"]
-    optimum = summary[OPTIMUM]["objective_usd"]
-    if not optimum < nothing:
+    nothing, optimum = objective[NOTHING], objective[OPTIMUM]
+    if not optimum.mean() < nothing.mean():
         return {}
-    return {
-        name: normalised_score(m["objective_usd"], nothing, optimum) for name, m in summary.items()
-    }
+
+    def interval(own: npt.NDArray[np.float64]) -> Interval:
+        def score(drawn: npt.NDArray[np.float64]) -> float:
+            days = drawn.ravel().astype(np.int64)
+            means = (float(x[days].mean()) for x in (own, nothing, optimum))
+            return normalised_score(*means)
+
+        return bootstrap(np.arange(len(own))[:, None], score)
+
+    return {name: interval(own) for name, own in objective.items()}

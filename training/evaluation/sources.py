@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from heron.errors import ConfigError, ConfigProblem
-from heron.powergrid.baselines import BASELINES, SHIELD, Baselines, is_baseline
+from heron.powergrid.baselines import BASELINES, Baselines, is_baseline, split_shield
 from heron.powergrid.setups import Setup
 from training.envs import MultiAgentMicrogrids
 from training.evaluation.episodes import Policies, load_policies
@@ -34,7 +34,8 @@ def policies_named(name: str, env: MultiAgentMicrogrids) -> Policies:
 
     Args:
         name: One of `heron.powergrid.baselines.BASELINES`, or a directory with one
-            ``AGENT.onnx`` a microgrid; ``shield:`` before it puts it behind the shield.
+            ``AGENT.onnx`` a microgrid; ``shield:`` before it puts each behind the shield of its
+            own microgrid, ``shield-network:`` all behind that of the network.
         env: Where they shall act.
 
     Raises:
@@ -44,14 +45,15 @@ def policies_named(name: str, env: MultiAgentMicrogrids) -> Policies:
     makers = Baselines(env.setup, env.codecs)
     if is_baseline(name):
         return makers.policies(name)
-    directory = Path(name.removeprefix(SHIELD))
+    shield, behind = split_shield(name)
+    directory = Path(behind)
     if not directory.is_dir():
         expected = f"one of {', '.join(BASELINES)}, or a directory with one AGENT.onnx a microgrid"
         raise ConfigError([ConfigProblem("policy", name, expected)])
     policies = load_policies(directory, env.codecs)
-    if not name.startswith(SHIELD):
+    if not shield:
         return policies
-    return {agent: makers.shielded(policy, agent) for agent, policy in policies.items()}
+    return {agent: makers.shielded(policy, agent, shield) for agent, policy in policies.items()}
 
 
 def shipped(setup: Setup) -> str | None:

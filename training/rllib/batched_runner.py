@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,16 +28,21 @@ from ray.rllib.env.utils.infinite_lookback_buffer import InfiniteLookbackBuffer
 from ray.rllib.utils import metrics as keys
 
 from simulator.batch_plant import BatchMeasurements
+from training.envs import MultiAgentMicrogrids
+from training.envs.nodal import deliveries
 from training.envs.robustness import robustness_of
-from training.envs.vector_env import VectorMicrogrids, VectorStep, idle_rewards
+from training.envs.vector_env import Observations, VectorMicrogrids, VectorStep, idle_rewards
 from training.envs.vector_worth import StoragePotential
-from training.rllib.action_credit import ACTION_GAINS, ActionGains
+from training.rllib.counterfactual import ACTION_GAINS, Trials
 from training.rllib.env import RllibMicrogrids
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
 
 WORKER_SEED_STRIDE = 1000
+MEASURED_AT = frozenset({1, 10, 20, 40, 80, 160})
+"""Episodes before which it is measured what stored energy is worth in the network: that depends on
+what the policy makes of the rest, which changes ever less."""
 
 
 @dataclass
@@ -127,12 +132,11 @@ class BatchedEnvRunner(MultiAgentEnvRunner):
                 if chosen.get("idle_baseline")
                 else None
             )
-            self._potential = (
-                StoragePotential(wrapper.inner.setup) if chosen.get("storage_shaping") else None
-            )
+            self._shapes = bool(chosen.get("storage_shaping"))
+            self._potential: StoragePotential | None = None
             self._agents = list(wrapper.possible_agents)
-            self._gains = (
-                ActionGains(wrapper.inner, self._layout) if chosen.get("action_credit") else None
+            self._trials = (
+                Trials(wrapper.inner, self._layout) if chosen.get("counterfactual") else None
             )
             self._modules = [config.policy_mapping_fn(a, None) for a in self._agents]
             self._returns = np.zeros((self.num_scenarios, len(self._agents)))
@@ -145,6 +149,24 @@ class BatchedEnvRunner(MultiAgentEnvRunner):
         self._t = 0
         self._returns[:] = 0.0
         self._episode_number += 1
+        if self._shapes and self._episode_number in MEASURED_AT:
+            env: MultiAgentMicrogrids = self.env.envs[0].unwrapped.inner
+            with torch.inference_mode():
+                self._potential = StoragePotential(env.setup, deliveries(env, self._mean_actions))
+
+    def _mean_actions(self, obs: Observations) -> dict[str, FloatArray]:
+        """Return the actors' mean actions for observations of any number of scenarios."""
+        _, _, inputs = self._decide(self._padded(obs), explore=False)
+        return self._own(
+            {a: np.split(x, 2, axis=1)[0] for a, x in zip(self._agents, inputs, strict=True)}
+        )
+
+    def _own(self, actions: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+        """Return the agents' own parts of the network's actions, clipped."""
+        clipped = {a: np.clip(u, -1.0, 1.0) for a, u in actions.items()}
+        if self._layout is None:
+            return clipped
+        return {a: self._layout.unpad(a, u) for a, u in clipped.items()}
 
     def _padded(self, obs: Any) -> list[FloatArray]:
         if self._layout is None:
@@ -156,20 +178,19 @@ class BatchedEnvRunner(MultiAgentEnvRunner):
 
     def _step(self, vector: VectorMicrogrids, fragment: _Fragment, explore: bool) -> None:
         """Let every agent of every scenario act once."""
-        actions, logp, dist_inputs = self._decide(explore)
-        own = {}
-        for i, agent in enumerate(self._agents):
-            u = np.clip(actions[i], -1.0, 1.0)
-            own[agent] = u if self._layout is None else self._layout.unpad(agent, u)
+        actions, logp, dist_inputs = self._decide(self._obs, explore)
+        own = self._own(dict(zip(self._agents, actions, strict=True)))
+        if self._trials is not None:
+            means = [np.split(x, 2, axis=1)[0] for x in dist_inputs]
+            over = self._t + 1 >= vector.max_episode_steps
+            trials = self._trials(vector, means, actions, self._potential, day_is_over=over)
+            fragment.gains.append(trials)
         before = vector.measurements
         done = vector.step(own)
         self._t += 1
         self._obs = self._padded(done.obs)
         self._returns += done.rewards / self._reward_scale * done.alive[:, None]
-        rewards, device_gain = self._learned_from(vector, before, done)
-        if self._gains is not None:
-            fragment.gains.append(self._gains(device_gain / self._reward_scale))
-        rewards = rewards / self._reward_scale
+        rewards = self._learned_from(vector, before, done) / self._reward_scale
         fragment.obs.append(self._obs)
         fragment.actions.append(actions)
         fragment.logp.append(logp)
@@ -184,35 +205,31 @@ class BatchedEnvRunner(MultiAgentEnvRunner):
 
     def _learned_from(
         self, vector: VectorMicrogrids, before: BatchMeasurements, done: VectorStep
-    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """Return what the agents learn from in place of their rewards, in $, (N, n_agents).
-
-        Beside it what of that each device's active power earned by itself, (N, n_devices).
-        """
+    ) -> npt.NDArray[np.float64]:
+        """Return what the agents learn from in place of their rewards, in $, (N, n_agents)."""
         earned = done.credit if self._local_credit else done.rewards
-        gain = np.nan_to_num(done.device_gain_usd)
         if self._baseline is not None:
             earned = earned - self._baseline[vector.days, self._t - 1]
         if self._potential is not None:
             later = self._potential(vector.measurements, day_is_over=done.truncated)
-            change = later - self._potential(before)
-            gain = gain + change
-            change = change @ self._owner
+            change = (later - self._potential(before)) @ self._owner
             if not self._local_credit and self._shares_reward:
                 change = np.repeat(change.mean(axis=1, keepdims=True), change.shape[1], axis=1)
             earned = earned + np.where(done.terminated[:, None], 0.0, change)
-        return earned, np.where(done.terminated[:, None], 0.0, gain)
+        return earned
 
-    def _decide(self, explore: bool) -> tuple[list[FloatArray], list[FloatArray], list[FloatArray]]:
+    def _decide(
+        self, obs: list[FloatArray], explore: bool
+    ) -> tuple[list[FloatArray], list[FloatArray], list[FloatArray]]:
         """Run each module once on the observations of all its agents."""
-        n = self.num_scenarios
+        n = len(obs[0])
         groups: dict[str, list[int]] = defaultdict(list)
         for i, module_id in enumerate(self._modules):
             groups[module_id].append(i)
         parts: dict[int, tuple[FloatArray, FloatArray, FloatArray]] = {}
         for module_id, members in groups.items():
             module = self.module[module_id]
-            batch = {Columns.OBS: torch.from_numpy(np.concatenate([self._obs[i] for i in members]))}
+            batch = {Columns.OBS: torch.from_numpy(np.concatenate([obs[i] for i in members]))}
             forward = module.forward_exploration if explore else module.forward_inference
             inputs = forward(batch)[Columns.ACTION_DIST_INPUTS]
             dist = module.get_exploration_action_dist_cls().from_logits(inputs)

@@ -17,6 +17,8 @@ from training.rllib.modules import ActorCritic
 
 GRADIENT_CLIP = 1.0
 """Largest norm of the actor's gradient, and of the critic's."""
+COUNTERFACTUAL_CLIP = 3.0
+"""The same where actions are tried by themselves: there a large gradient is no noise."""
 
 SHARED = "shared"
 """Name of the module that all agents use where there is one actor."""
@@ -34,7 +36,7 @@ def env_config(options: TrainOptions) -> dict[str, Any]:
         "idle_baseline": options.idle_baseline,
         "local_credit": options.local_credit,
         "storage_shaping": options.storage_shaping,
-        "action_credit": options.credits_actions,
+        "counterfactual": options.tries_actions,
         "robust": None if options.robust is None else options.robust.model_dump(),
     }
 
@@ -90,7 +92,7 @@ def build_config(options: TrainOptions, env: RllibMicrogrids) -> PPOConfig:
             vf_loss_coeff=0.5,
             entropy_coeff=options.entropy,
             use_kl_loss=False,
-            grad_clip=GRADIENT_CLIP,
+            grad_clip=COUNTERFACTUAL_CLIP if options.tries_actions else GRADIENT_CLIP,
         )
         .learners(**learner)
         .debugging(seed=options.seed, log_level="ERROR")
@@ -150,7 +152,6 @@ def _module_spec(module: str, options: TrainOptions, env: RllibMicrogrids) -> RL
             "total_steps": options.iterations * options.train_batch_size,
             "std_shares": _std_shares(module, options, env),
             "action_masks": None if layout is None else layout.action_masks.tolist(),
-            "action_values": options.credits_actions,
             "state_dim": state_dim,
         },
     )

@@ -13,7 +13,7 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 
 from training.errors import TrainingDiverged
-from training.rllib.action_credit import (
+from training.rllib.counterfactual import (
     ACTION_ADVANTAGES,
     ACTION_GAINS,
     action_loss,
@@ -105,8 +105,8 @@ class NormalisingPPOLearner(PPOTorchLearner):
             loss = super().compute_loss_for_module(
                 module_id=module_id, config=config, batch=batch, fwd_out=fwd_out
             )
-        mean, _ = fwd_out[Columns.ACTION_DIST_INPUTS].chunk(2, dim=-1)
-        loss = loss + BOUND_WEIGHT * (torch.clamp(mean.abs() - 1.0, min=0.0) ** 2).mean()
+            mean, _ = fwd_out[Columns.ACTION_DIST_INPUTS].chunk(2, dim=-1)
+            loss = loss + BOUND_WEIGHT * (torch.clamp(mean.abs() - 1.0, min=0.0) ** 2).mean()
         if not torch.isfinite(loss):
             raise TrainingDiverged(f"the loss of module {module_id} is {loss.item()}")
         return loss

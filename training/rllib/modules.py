@@ -85,9 +85,8 @@ class ActorCritic(TorchRLModule, ValueFunctionAPI, InferenceOnlyAPI):
     ``model_config``: ``hiddens`` (widths), ``std`` and ``std_end`` (standard deviation at the
     start and after ``total_steps``; None: it is learned), ``std_shares`` ((act_dim,) by what it is
     multiplied for each action; None: by 1), ``action_masks`` ((n_agents, act_dim); the observation
-    ends in the agent's one-hot code) or None, ``action_values`` (whether the critic has an output
-    for each action; see `training.rllib.action_credit`), ``state_dim`` (length of the global
-    state that the critic sees; 0: the observation).
+    ends in the agent's one-hot code) or None, ``state_dim`` (length of the global state that the
+    critic sees; 0: the observation).
     """
 
     def setup(self) -> None:
@@ -117,8 +116,7 @@ class ActorCritic(TorchRLModule, ValueFunctionAPI, InferenceOnlyAPI):
             if self.state_dim:
                 self.state_norm = RunningNorm(1, self.state_dim)
             size = (self.state_dim or self.obs_dim) + (self.n_groups if self.state_dim else 0)
-            values = act_dim if config.get("action_values") else 1
-            self.critic = perceptron(size, hiddens, values, 1.0)
+            self.critic = perceptron(size, hiddens, 1, 1.0)
 
     def get_non_inference_attributes(self) -> list[str]:
         """Name what runners and exports never hold."""
@@ -146,18 +144,14 @@ class ActorCritic(TorchRLModule, ValueFunctionAPI, InferenceOnlyAPI):
         return {Columns.ACTION_DIST_INPUTS: torch.cat([mean, log_std], dim=-1)}
 
     def compute_values(self, batch: dict[str, Any], embeddings: Any = None) -> torch.Tensor:
-        """Return the critic's values, (n,); their mean where each action has one of its own."""
-        return self.action_values(batch).mean(dim=-1)
-
-    def action_values(self, batch: dict[str, Any]) -> torch.Tensor:
-        """Return the critic's values, (n, act_dim), or (n, 1) where all actions share one."""
+        """Return the critic's values, (n,)."""
         obs = batch[Columns.OBS]
         group = self.group(obs)
         if not self.state_dim:
-            return self.critic(self._normalised(obs, group))
+            return self.critic(self._normalised(obs, group)).squeeze(-1)
         x = self.state_norm(batch[GLOBAL_STATE], torch.zeros_like(group))
         code = nn.functional.one_hot(group, self.n_groups).to(x.dtype)
-        return self.critic(torch.cat([x, code], dim=-1))
+        return self.critic(torch.cat([x, code], dim=-1)).squeeze(-1)
 
     def set_progress(self, steps: int) -> None:
         """Let the noise fall with the steps that were trained for, unless it is learned."""

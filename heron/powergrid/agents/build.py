@@ -54,6 +54,7 @@ def build_agents(
             policy=policies.get(microgrid.name),
             tick_config=timing.get(microgrid.name),
             forecast=bool(config.forecast),
+            observe_timing=config.observe_timing,
             dt_s=config.step_s,
             env_id=env_id,
             upstream_id=upstream_id,

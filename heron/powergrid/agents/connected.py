@@ -59,16 +59,22 @@ class ConnectedAgent(CoordinatorAgent):
         finally:
             self._kept = None
         for name, (kind, content) in self._within_limits(kept).items():
-            super()._tell(self.subordinates[name], kind, content, scheduler)
+            self._deliver(self.subordinates[name], kind, content, scheduler)
         return result
 
     def _tell(
         self, agent: Agent, kind: MessageType, content: Any, scheduler: Dispatch | None
     ) -> None:
         if self._kept is None:
-            super()._tell(agent, kind, content, scheduler)
+            self._deliver(agent, kind, content, scheduler)
         else:
             self._kept[agent.agent_id] = (kind, content)
+
+    def _deliver(
+        self, agent: Agent, kind: MessageType, content: Any, scheduler: Dispatch | None
+    ) -> None:
+        """Tell a device what is decided for it."""
+        super()._tell(agent, kind, content, scheduler)
 
     def _within_limits(
         self, messages: Mapping[str, tuple[MessageType, Any]]

@@ -24,9 +24,11 @@ from heron.scheduling import TickConfig
 
 FeatureT = TypeVar("FeatureT")
 Vector = NDArray[np.float64]
-Decoder = Callable[[float], float]
+PartDecoder = Callable[[Sequence[float], int], Setpoint]
+"""Returns the set-point that a device's part of a joint action asks for; the part begins there."""
 
 DEFAULT_DT_S = 900.0
+_make = tuple.__new__
 
 
 class DeviceAgent(FieldAgent):
@@ -95,8 +97,8 @@ class DeviceAgent(FieldAgent):
         self.result: EnvelopeResult | None = None
         self.proposal = self.setpoint = self.safe_setpoint
         self._specs: tuple[SetpointSpec, ...] | None = None
-        self._decoders: tuple[tuple[str, Decoder], ...] | None = None
-        self._both: tuple[Decoder, Decoder] | None = None
+        self._decode: PartDecoder | None = None
+        self.takes_prices = type(self).take_prices is not DeviceAgent.take_prices
         self._electrical: ElectricalBasePh | None = None
         self._status: StatusBlock | None = None
         self._storage: StorageBlock | None = None
@@ -228,28 +230,34 @@ class DeviceAgent(FieldAgent):
         Raises:
             ValueError: The action has the wrong shape or is not finite.
         """
-        return self._decode(self.checked_action(action).tolist())
+        values = self.checked_action(action).tolist()
+        decode = self._decode or self._prepare_decoding()
+        return decode(values, 0)
 
-    def _decode(self, values: Sequence[float]) -> Setpoint:
-        """Return the set-point for finite numbers; what no number is for stays as it is."""
-        if self._decoders is None:
-            self._decoders = tuple((s.quantity, s.decoder()) for s in self.setpoint_specs())
-            if [quantity for quantity, _ in self._decoders] == ["p_mw", "q_mvar"]:
-                self._both = (self._decoders[0][1], self._decoders[1][1])
-        if len(values) != len(self._decoders):
-            raise ValueError(f"{self.agent_id}: {len(values)} numbers for {len(self._decoders)}")
-        if self._both is not None:  # as nearly all devices are, and they decode every step
-            decode_p, decode_q = self._both
-            return Setpoint(decode_p(values[0]), decode_q(values[1]))
-        p, q, tap = self.setpoint.p_mw, self.setpoint.q_mvar, self.setpoint.tap
-        for i, (quantity, decode) in enumerate(self._decoders):
-            if quantity == "p_mw":
-                p = decode(values[i])
-            elif quantity == "q_mvar":
-                q = decode(values[i])
-            elif quantity == "tap":
-                tap = round(decode(values[i]))
-        return Setpoint(p, q, tap)
+    def _prepare_decoding(self) -> PartDecoder:
+        """Make what turns numbers into a set-point; what no number is for stays as it is."""
+        decoders = [(spec.quantity, spec.decoder()) for spec in self.setpoint_specs()]
+
+        def both(values: Sequence[float], start: int) -> Setpoint:
+            # as Setpoint() does, in half the time: every device decodes at every step
+            return _make(Setpoint, (decode_p(values[start]), decode_q(values[start + 1]), None))
+
+        def some(values: Sequence[float], start: int) -> Setpoint:
+            p, q, tap = self.setpoint
+            for i, (quantity, decode) in enumerate(decoders, start):
+                if quantity == "p_mw":
+                    p = decode(values[i])
+                elif quantity == "q_mvar":
+                    q = decode(values[i])
+                elif quantity == "tap":
+                    tap = round(decode(values[i]))
+            return Setpoint(p, q, tap)
+
+        self._decode = some
+        if [quantity for quantity, _ in decoders] == ["p_mw", "q_mvar"]:  # as nearly all are
+            (_, decode_p), (_, decode_q) = decoders
+            self._decode = both
+        return self._decode
 
     def action_for(self, p_mw: float, q_mvar: float = 0.0) -> Vector:
         """Return the action that asks for a power: the inverse of `propose`."""
@@ -263,14 +271,17 @@ class DeviceAgent(FieldAgent):
             setpoint: What is proposed.
             dt_s: Plant seconds until the next set-point; the agent's own if not given.
         """
-        seconds = self.dt_s if dt_s is None else dt_s
-        return admit(setpoint, self.limits, self.reading, self.setpoint, seconds)
+        if dt_s is None:
+            dt_s = self.dt_s
+        return admit(setpoint, self.limits, self.reading, self.setpoint, dt_s)
 
     def command(self, setpoint: Setpoint, dt_s: float | None = None) -> EnvelopeResult:
         """Propose a set-point to the envelope and take over what it lets pass."""
         result = self.admit(setpoint, dt_s)
         self.proposal, self.result = setpoint, result
-        if (applied := result.applied) is not None:
+        if type(result) is Admitted:
+            self.setpoint = setpoint
+        elif (applied := result.applied) is not None:
             self.setpoint = applied
         return result
 
@@ -278,9 +289,15 @@ class DeviceAgent(FieldAgent):
         """Propose what an action asks for; the envelope leaves ``setpoint``."""
         self.command(self.propose(action))
 
-    def apply_values(self, values: Sequence[float]) -> None:
-        """Apply an action of finite plain numbers that has the right length."""
-        self.command(self._decode(values))
+    def apply_part(self, values: Sequence[float], start: int) -> None:
+        """Apply this device's part of a joint action.
+
+        Args:
+            values: Finite plain numbers, of which the device's own are there.
+            start: Where its own begin.
+        """
+        decode = self._decode or self._prepare_decoding()
+        self.command(decode(values, start))
 
     def reset_agent(self, **kwargs: Any) -> None:
         """Forget readings and set-points."""

@@ -8,23 +8,25 @@ from itertools import pairwise
 from typing import Any, cast
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from heron.agents import Agent
 from heron.core import COORDINATOR_LEVEL, CoordinatorAgentState, Policy
 from heron.errors import ConfigError, ConfigProblem, StaleDataError
 from heron.policy.codec import ActionMapping, SetpointSpec
 from heron.powergrid.accounting import STORED_ENERGY_VALUE
-from heron.powergrid.agents.connected import ConnectedAgent
 from heron.powergrid.agents.device import DEFAULT_DT_S, DeviceAgent
 from heron.powergrid.agents.registry import DEVICE_REGISTRY
+from heron.powergrid.agents.timed import TimedAgent
 from heron.powergrid.agents.view import MicrogridView
+from heron.powergrid.connection import NO_LIMITS
 from heron.powergrid.device_configs import guide_spelling
 from heron.powergrid.features import (
     BusVoltages,
     LineFlows,
     MarketSignal,
     NetworkMetrics,
+    Timeliness,
     TimeOfDay,
 )
 from heron.powergrid.quantities import MeterReading, Setpoint
@@ -33,7 +35,7 @@ from heron.protocols import Coordination, Protocol, SetpointProtocol
 from heron.scheduling import TickConfig
 
 
-class GridAgent(ConnectedAgent):
+class GridAgent(TimedAgent):
     """A coordinator of power devices."""
 
     @property
@@ -65,6 +67,8 @@ class PowerGridAgent(GridAgent):
         policy: Decides.
         tick_config: Timing in event-driven mode.
         forecast: Whether it uses the day-ahead prices.
+        observe_timing: Whether it sees how old its readings are (`Timeliness`) and what it told
+            its devices last (`LastAction`).
         dt_s: Plant seconds of a control interval.
         kwargs: Passed to `CoordinatorAgent`.
 
@@ -81,6 +85,7 @@ class PowerGridAgent(GridAgent):
         tick_config: TickConfig | None = None,
         *,
         forecast: bool = True,
+        observe_timing: bool = False,
         dt_s: float = DEFAULT_DT_S,
         **kwargs: Any,
     ) -> None:
@@ -88,6 +93,7 @@ class PowerGridAgent(GridAgent):
         self.net = net
         self.grid_config = grid_config
         self.forecast = forecast
+        self.observe_timing = observe_timing
         self.dt_s = dt_s
         self.rating_mva = rating_kva / 1000.0 if rating_kva else math.inf
         super().__init__(
@@ -98,6 +104,10 @@ class PowerGridAgent(GridAgent):
             tick_config=tick_config,
             **kwargs,
         )
+
+    def _prepare(self) -> None:
+        self._followed: NDArray[np.float64] | None = None
+        super()._prepare()
 
     def set_state(self) -> None:
         """Voltages, loading, balance, market and time."""
@@ -110,6 +120,9 @@ class PowerGridAgent(GridAgent):
         self.state.features.extend(
             [self._voltages, self._flows, self._metrics, self._market, self._clock]
         )
+        if self.observe_timing:
+            self.timeliness = Timeliness()
+            self.state.features.append(self.timeliness)
 
     def _build_subordinates(
         self, configs: Sequence[Any], env_id: str | None, upstream_id: str | None
@@ -151,14 +164,17 @@ class PowerGridAgent(GridAgent):
                 raise StaleDataError(f"{self.agent_id}: no reading of {name}")
             device.take_reading(reading)
             device.energy_value = energy_value
-            device.take_prices(view.time_s, market.price, view.day_ahead)
+            if device.takes_prices:
+                device.take_prices(view.time_s, market.price, view.day_ahead)
             injected += reading.p_mw
             voltages.append(reading.v_pu)
             if reading.connected:
                 # comparisons: this runs every step, and min() and max() cost several times as much
-                v_min = min(v_min, reading.v_min_pu)
-                v_max = max(v_max, reading.v_max_pu)
+                v_min = reading.v_min_pu if reading.v_min_pu < v_min else v_min
+                v_max = reading.v_max_pu if reading.v_max_pu > v_max else v_max
         self._take_network(meter, voltages, v_min, v_max, injected)
+        if self.timeliness is not None:
+            self.timeliness.age = view.age_s / self.dt_s
         self.time_s = view.time_s
         self.connection = view.limits
 
@@ -216,10 +232,13 @@ class PowerGridAgent(GridAgent):
         """Build everything and find which devices take set-points straight."""
         super().complete()
         devices = list(self.devices.values())
+        if self.observe_timing:
+            self._remember_commands_to(self.devices)
         ends = np.cumsum([device.action_size for device in devices]).tolist()
         parts = [slice(start, end) for start, end in pairwise([0, *ends])]
         straight = all(_decodes_itself(type(device)) for device in devices)
-        self._straight = list(zip(devices, parts, strict=True)) if straight else None
+        starts = [part.start for part in parts]
+        self._straight = list(zip(devices, parts, starts, strict=True)) if straight else None
 
     def apply_action(self, action: ArrayLike) -> None:
         """Carry out an action now.
@@ -233,20 +252,35 @@ class PowerGridAgent(GridAgent):
         if (
             self._straight is None
             or type(self.protocol) is not SetpointProtocol
-            or self.connection.given
+            or (self.connection is not NO_LIMITS and self.connection.given)
         ):
             super().apply_action(action)
             return
         vector = np.asarray(action, dtype=np.float64)
         values = vector.tolist()
-        if vector.shape != (self.action.dim_c,) or not math.isfinite(sum(values)):
+        own = self.action
+        if vector.shape != (own.dim_c,) or not math.isfinite(sum(values)):
             vector = self.checked_action(action)
-        self.action.c = vector
-        told = {}
-        for device, part in self._straight:
-            told[device.agent_id] = device.action.c = vector[part]
-            device.apply_values(values[part])
-        self.coordination = Coordination(told, {}, {})
+        own.c = vector
+        for device, part, start in self._straight:
+            device.action.c = vector[part]
+            device.apply_part(values, start)
+            if self._told:
+                self._told[device.agent_id].take(values[part])
+        self._followed = vector
+
+    @property
+    def coordination(self) -> Coordination:
+        """What its protocol decided last."""
+        if self._followed is not None and self._straight is not None:
+            vector, self._followed = self._followed, None
+            parts = {device.agent_id: vector[part] for device, part, _ in self._straight}
+            self._coordination = Coordination(parts)
+        return self._coordination
+
+    @coordination.setter
+    def coordination(self, decided: Coordination) -> None:
+        self._coordination, self._followed = decided, None
 
 
 def _decodes_itself(kind: type[DeviceAgent]) -> bool:

@@ -27,7 +27,7 @@ class InverterSource(DeviceAgent):
 
     def take_reading(self, reading: DeviceReading) -> None:
         """Fill the features from what the device shows."""
-        super().take_reading(reading)
+        DeviceAgent.take_reading(self, reading)
         if (source := self._source) is not None:
             source.output = reading.p_mw / source.p_rated_MW
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from heron.powergrid.connection import NO_LIMITS, ConnectionLimits
 from heron.powergrid.quantities import DeviceReading, Measurements, MeterReading
@@ -13,8 +12,7 @@ if TYPE_CHECKING:
     from heron.powergrid.setups.models import SetupConfig
 
 
-@dataclass(frozen=True, slots=True)
-class MicrogridView:
+class MicrogridView(NamedTuple):
     """What the meter and the devices of one microgrid show, and what the DSO says.
 
     Attributes:
@@ -25,6 +23,7 @@ class MicrogridView:
         price_usd_per_mwh: Price now.
         day_ahead: Prices of this plant day in equal steps; empty if they are not known.
         limits: What the DSO lets its connection carry.
+        age_s: How old the oldest of the readings is, plant seconds.
     """
 
     time_s: float
@@ -33,6 +32,7 @@ class MicrogridView:
     price_usd_per_mwh: float
     day_ahead: tuple[float, ...] = ()
     limits: ConnectionLimits = NO_LIMITS
+    age_s: float = 0.0
 
 
 def views_of(

@@ -18,6 +18,7 @@ from heron.powergrid.features.sources import (
     VoltVarCurve,
 )
 from heron.powergrid.features.storage import StorageBlock
+from heron.powergrid.features.timing import LastAction, Timeliness
 from heron.powergrid.features.worth import StorageWorth
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "ElectricalBasePh",
     "FeatureField",
     "InverterBasedSource",
+    "LastAction",
     "LineFlows",
     "MarketSignal",
     "NetworkMetrics",
@@ -39,5 +41,6 @@ __all__ = [
     "TapChangerPh",
     "ThermalLoading",
     "TimeOfDay",
+    "Timeliness",
     "VoltVarCurve",
 ]

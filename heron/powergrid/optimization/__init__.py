@@ -21,6 +21,9 @@ from heron.powergrid.optimization.network_mpc import (
     SharedPlan,
     network_planner,
 )
+from heron.powergrid.optimization.network_projection import NetworkShieldSettings
+from heron.powergrid.optimization.network_shield import NetworkShield, ShieldRecord
+from heron.powergrid.optimization.network_shielded import NetworkShieldedPolicy
 from heron.powergrid.optimization.optimum import Optimum, PlantAccess, find_optimum
 from heron.powergrid.optimization.recheck import Recheck, recheck, solve_and_recheck
 from heron.powergrid.optimization.shield import Present, ShieldedPolicy, VoltageShield
@@ -36,6 +39,9 @@ __all__ = [
     "MpcPolicy",
     "NetworkMpc",
     "NetworkMpcPolicy",
+    "NetworkShield",
+    "NetworkShieldSettings",
+    "NetworkShieldedPolicy",
     "Optimum",
     "PlannerSettings",
     "PlantAccess",
@@ -43,6 +49,7 @@ __all__ = [
     "RadialNetwork",
     "Recheck",
     "SharedPlan",
+    "ShieldRecord",
     "ShieldedPolicy",
     "StoragePlan",
     "VoltageShield",

@@ -137,12 +137,15 @@ def solve_dispatch(
         else:
             flow.add_node_limits(config, limits)
     price, h = forecast.price, forecast.hours
-    stored = sum(
-        _capacity(config.device(name).device_state_config) * (devices.soc[k][-1] - soc[name])
+    later = forecast.store_price
+    now = later if forecast.store_price_now is None else forecast.store_price_now
+    gained = sum(
+        _capacity(config.device(name).device_state_config)
+        * (later * devices.soc[k][-1] - now * soc[name])
         for k, name in enumerate(config.device_ids)
         if k in devices.soc
     )
-    energy = h * (price @ flow.head) - STORED_ENERGY_VALUE * forecast.store_price * stored
+    energy = h * (price @ flow.head) - STORED_ENERGY_VALUE * gained
     cost = devices.cost + energy
     penalty = config.penalty * h * flow.violation
     problem = cp.Problem(

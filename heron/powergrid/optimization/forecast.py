@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from heron.powergrid.accounting import lasts_several_days
 from heron.powergrid.networks import Grid
 from heron.powergrid.setups import (
     Setup,
@@ -31,6 +32,7 @@ class Forecast:
         profile: (T, n_devices) profile of each device; 1 without one.
         price: (T,) $/MWh.
         store_price: Value of stored energy at the end, $/MWh before its discount.
+        store_price_now: The same at the start; None: as at the end.
     """
 
     start_s: float
@@ -39,6 +41,7 @@ class Forecast:
     profile: FloatArray
     price: FloatArray
     store_price: float
+    store_price_now: float | None = None
 
     @property
     def n_steps(self) -> int:
@@ -54,9 +57,19 @@ class Forecast:
 def perfect_forecast(
     setup: Setup, grid: Grid, start_s: float, n_steps: int, step_s: float
 ) -> Forecast:
-    """Return what will really happen: the profiles' means over each step."""
+    """Return what will really happen: the profiles' means over each step.
+
+    Over several days stored energy is valued as the accounts do it: by the day that begins.
+    """
     starts = start_s + step_s * np.arange(n_steps, dtype=np.float64)
-    return _forecast(setup, grid, start_s, step_s, (starts, starts))
+    found = _forecast(setup, grid, start_s, step_s, (starts, starts))
+    if not lasts_several_days(setup.config) or n_steps * step_s <= DAY_S:
+        return found
+    now, then = (
+        float(np.mean(setup.profiles.day_ahead(time_s, setup.config.price_profile)))
+        for time_s in (start_s, start_s + n_steps * step_s)
+    )
+    return replace(found, store_price=then, store_price_now=now)
 
 
 def naive_forecast(

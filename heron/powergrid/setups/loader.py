@@ -99,6 +99,9 @@ def as_setup(
         return source
     if isinstance(source, str | Path):
         return read_setup(source)
+    if not isinstance(source, SetupConfig | Mapping):
+        expected = "a setup, its name, its path or its plain dictionary"
+        raise ConfigError([ConfigProblem("setup", source, expected)])
     raw = source.model_dump() if isinstance(source, SetupConfig) else dict(source)
     where = "" if path is None else str(path)
     problems: list[ConfigProblem] = []

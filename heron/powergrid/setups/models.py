@@ -170,6 +170,8 @@ class SetupConfig(_Frozen):
         forecast: What agents know of the prices to come: true: those of the day, as they are
             settled the day before; ``typical``: what the past lets expect, see
             `heron.powergrid.setups.outlook`; false: nothing.
+        observe_timing: Whether coordinators see how old their readings are and what they told
+            their devices last; a policy that was trained without it needs it off.
         seed: Seed of everything that the setup draws.
     """
 
@@ -185,6 +187,7 @@ class SetupConfig(_Frozen):
     v_limits_pu: tuple[float, float] = (0.95, 1.05)
     price_profile: str = "price"
     forecast: bool | Literal["typical"] = True
+    observe_timing: bool = False
     seed: int = Field(0, ge=0)
     dso_config: DsoConfig = DsoConfig()
     microgrid_configs: tuple[MicrogridConfig, ...] = Field(min_length=1)

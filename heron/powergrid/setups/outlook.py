@@ -55,12 +55,17 @@ def outlooks(config: SetupConfig, profiles: Profiles) -> FloatArray:
 
     Empty along the last axis where no prices are known.
     """
-    if config.forecast is True:
-        by_day = profiles[config.price_profile].reshape(profiles.n_days, 1, -1)
+    return known_prices(profiles, config.price_profile, config.forecast)
+
+
+def known_prices(profiles: Profiles, column: str, forecast: bool | str) -> FloatArray:
+    """Return `outlooks` by what of a setup it depends on: its prices and what agents know."""
+    if forecast is True:
+        by_day = profiles[column].reshape(profiles.n_days, 1, -1)
         return np.broadcast_to(by_day, (profiles.n_days, by_day.shape[2], by_day.shape[2]))
-    if config.forecast is False:
+    if forecast is False:
         return np.zeros((profiles.n_days, round(DAY_S / profiles.step_s), 0))
-    return expected_prices(profiles, config.price_profile)
+    return expected_prices(profiles, column)
 
 
 @lru_cache(maxsize=2)

@@ -7,6 +7,7 @@ holds from its row's time to the next row's. The series repeats after its last d
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -63,6 +64,10 @@ class Profiles:
 
     def mean(self, name: str, time_s: float, dt_s: float) -> float:
         """Return one column's mean over [time_s, time_s + dt_s); see `means`."""
+        column = _plain_column(self, name)
+        first = int(time_s // self.step_s)
+        if time_s - first * self.step_s + dt_s <= self.step_s:
+            return column[first % len(column)]
         return float(self.means(time_s, dt_s)[self.index(name)])
 
     def means(self, time_s: float, dt_s: float) -> FloatArray:
@@ -144,3 +149,9 @@ class Profiles:
         """Days kept out of training: every fourth week."""
         days = np.arange(self.n_days)
         return np.asarray(days[days // 7 % 4 == TEST_WEEK])
+
+
+@lru_cache(maxsize=16)
+def _plain_column(profiles: Profiles, name: str) -> tuple[float, ...]:
+    """Return a column as plain numbers, remembered: agents ask for the price at every step."""
+    return tuple(profiles[name].tolist())

@@ -62,7 +62,7 @@ def test_what_the_shield_moved_goes_with_the_decision(setup: Setup) -> None:
             for name, reading in view.devices.items()
         }
         meter = replace(view.meter, v_pu=volts, v_min_pu=volts, v_max_pu=volts)
-        decided = mind.decide(replace(view, devices=devices, meter=meter))
+        decided = mind.decide(view._replace(devices=devices, meter=meter))
         noted.append(decided.note)
     assert noted[0] == ""
     assert noted[1].startswith("shield: ")

@@ -63,3 +63,10 @@ def test_what_is_no_protocol_is_refused_by_name(protocol):
     for kind in (FieldAgent, CoordinatorAgent, SystemAgent):
         with pytest.raises(ConfigError, match=r"a1: protocol = .*Protocol"):
             kind("a1", protocol=protocol)
+
+
+@pytest.mark.parametrize("timing", [{"tick_interval": 1.0}, {}, 60.0, TickConfig])
+def test_what_is_no_timing_is_refused_by_name(timing):
+    for kind in (FieldAgent, CoordinatorAgent, SystemAgent):
+        with pytest.raises(ConfigError, match=r"a1: tick_config = .*a TickConfig"):
+            kind("a1", tick_config=timing)

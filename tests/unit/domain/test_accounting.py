@@ -180,6 +180,36 @@ def test_stored_energy_is_valued_at_the_price_of_the_day_on_which_the_step_began
     assert accountant.account(before, after).cost_usd == pytest.approx(MG1 + MG2 + DSO)
 
 
+def test_over_several_days_what_is_in_store_at_midnight_is_worth_what_the_next_day_makes_it() -> (
+    None
+):
+    accountant = Accountant(make_setup(max_episode_steps=192))
+    before = replace(BEFORE, time_s=86_400.0 - 900.0)
+    after = replace(AFTER, time_s=86_400.0)
+    turn = 0.95 * (1000.0 - 40.0) * 0.45 * 2.0
+    assert accountant.account(before, after).cost_usd == pytest.approx(MG1 + MG2 + DSO - turn)
+    assert accountant.account(BEFORE, AFTER).cost_usd == pytest.approx(MG1 + MG2 + DSO)
+
+
+def test_booking_energy_in_on_a_dear_day_and_out_on_a_cheap_one_earns_nothing() -> None:
+    accountant = Accountant(make_setup(max_episode_steps=192))
+    path = [(86_400.0 - 900.0, 0.5), (86_400.0, 0.6), (86_400.0 + 900.0, 0.8), (87_300.0, 0.5)]
+    seen = [
+        replace(
+            BEFORE,
+            time_s=time_s,
+            dt_s=900.0,
+            price_usd_per_mwh=0.0,
+            devices={**BEFORE.devices, "ess1": device(0.0, soc)},
+        )
+        for time_s, soc in path
+    ]
+    accounts = [accountant.account(seen[i], seen[i + 1]) for i in range(3)]
+    fuel = 3 * 2.0 * 0.25
+    gained = 0.95 * (1000.0 - 40.0) * 0.5 * 2.0
+    assert sum(a.cost_usd for a in accounts) == pytest.approx(fuel - gained)
+
+
 def test_charging_and_discharging_back_is_not_rewarded() -> None:
     """Hoarding charge earns nothing by itself: the worth of the store telescopes."""
     accountant = Accountant(make_setup())

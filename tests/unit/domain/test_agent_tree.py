@@ -113,7 +113,7 @@ def test_what_registers_do_not_carry_changes_nothing(dso: DSOAgent, view: ViewOf
     microgrid.update_from(plain)
     before = codec.encode(microgrid)
     rich = {k: replace(v, available_mw=0.9) for k, v in plain.devices.items()}
-    microgrid.update_from(replace(plain, devices=rich))
+    microgrid.update_from(plain._replace(devices=rich))
     assert np.array_equal(codec.encode(microgrid), before)
 
 
@@ -121,14 +121,14 @@ def test_a_missing_device_is_stale_data(dso: DSOAgent, view: ViewOf) -> None:
     good = view()
     devices = {k: v for k, v in good.devices.items() if k != "pv1"}
     with pytest.raises(StaleDataError, match=r"MG1.*pv1"):
-        dso.microgrids["MG1"].update_from(replace(good, devices=devices))
+        dso.microgrids["MG1"].update_from(good._replace(devices=devices))
 
 
 def test_another_microgrids_devices_are_not_looked_at(dso: DSOAgent, view: ViewOf) -> None:
     good = view()
     mine = dso.microgrids["MG2"].devices
     only = {k: v for k, v in good.devices.items() if k in mine}
-    dso.microgrids["MG2"].update_from(replace(good, devices=only))
+    dso.microgrids["MG2"].update_from(good._replace(devices=only))
     assert dso.microgrids["MG2"].state.network_metrics.p_MW == 0.1
 
 
@@ -137,7 +137,7 @@ def test_the_observation_moves_with_time(dso: DSOAgent, view: ViewOf) -> None:
     codec = codec_of(microgrid)
     microgrid.update_from(view())
     first = codec.encode(microgrid)
-    microgrid.update_from(replace(view(), time_s=6.75 * 3600.0))
+    microgrid.update_from(view()._replace(time_s=6.75 * 3600.0))
     assert not np.array_equal(codec.encode(microgrid), first)
 
 

@@ -63,7 +63,7 @@ def refused(kind: type[DeviceAgent], config: dict[str, Any], **kwargs: Any) -> s
 def test_a_device_that_passes_by_the_envelope_is_found() -> None:
     @register_device("Bypass")
     class Bypass(Generator):
-        def apply_values(self, values: Any) -> None:
+        def apply_part(self, values: Any, start: int) -> None:
             self.setpoint = Setpoint(99.0)
 
         def propose(self, action: Any) -> Setpoint:

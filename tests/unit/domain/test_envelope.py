@@ -468,3 +468,38 @@ def test_carrying_out_what_was_admitted_keeps_the_state_of_charge(
     rested = store.soc_after(soc, 0.0, dt_s)
     assert after <= max(rested, store.soc_max) + 1e-9
     assert after >= min(rested, store.soc_min) - 1e-9
+
+
+@settings(max_examples=400, deadline=None)
+@given(proposal, proposal, any_limits(), any_reading(), previous_setpoint, step)
+def test_rules_that_are_not_asked_would_have_changed_nothing(
+    p: float,
+    q: float,
+    limits: DeviceLimits,
+    reading: DeviceReading,
+    previous: Setpoint | None,
+    dt_s: float,
+) -> None:
+    asked = replace(limits)
+    object.__setattr__(asked, "only_ranges", False)
+    told = [admit(Setpoint(p, q), x, reading, previous, dt_s) for x in (limits, asked)]
+    assert told[0] == told[1]
+
+
+@pytest.mark.parametrize(
+    ("limits", "only_ranges"),
+    [
+        (DeviceLimits(0.0, 1.0, -0.5, 0.5), True),
+        (DeviceLimits(0.0, 3.0, -4.0, 4.0, s_max_mva=5.0), True),
+        (DeviceLimits(0.0, 3.0, -4.0, 4.0, s_max_mva=4.9), False),
+        (DeviceLimits(-3.0, 0.0, -4.0, 0.0, s_max_mva=4.9), False),
+        (DeviceLimits(0.0, 3.0, s_max_mva=2.0), False),
+        (DeviceLimits(0.0, 1.0, ramp_mw_per_min=0.1), False),
+        (DeviceLimits(-1.0, 1.0, storage=StorageLimits(2.0)), False),
+        (DeviceLimits(0.0, 1.0, v_band_pu=(0.9, 1.1)), False),
+    ],
+)
+def test_only_where_no_other_rule_can_cut_are_the_ranges_alone_asked(
+    limits: DeviceLimits, only_ranges: bool
+) -> None:
+    assert limits.only_ranges is only_ranges

@@ -10,6 +10,7 @@ from heron.powergrid.features import StorageWorth
 from heron.powergrid.storage_worth import (
     LEVELS,
     DayWorth,
+    Delivery,
     Store,
     day_worth,
     margins,
@@ -119,6 +120,19 @@ def test_a_table_from_a_later_step_on_is_the_same_there() -> None:
     whole, rest = worth_table(price, STORE), worth_table(price, STORE, first=50)
     assert (whole.value_usd[50:] == rest.value_usd[50:]).all()
     assert whole.value_usd.shape == (97, LEVELS)
+
+
+def test_energy_is_worth_what_the_network_makes_of_it() -> None:
+    price = np.array(prices(1))
+    whole = worth_table(price, STORE).value_usd[0, 20]
+    all_of_it = Delivery(np.ones(96), np.zeros(96))
+    assert worth_table(price, STORE, delivery=all_of_it).value_usd[0, 20] == pytest.approx(whole)
+    # dear hours saved at more than their price, cheap ones paid at less: more to earn
+    spread = Delivery(np.where(price > price.mean(), 1.1, 0.9), np.zeros(96))
+    assert worth_table(price, STORE, delivery=spread).value_usd[0, 20] > whole + 1.0
+    # what a store loses by its own flow it cannot win back
+    lossy = Delivery(np.ones(96), np.full(96, 0.2))
+    assert worth_table(price, STORE, delivery=lossy).value_usd[0, 20] < whole - 0.5
 
 
 def test_the_feature_follows_the_day_and_is_silent_without_prices() -> None:

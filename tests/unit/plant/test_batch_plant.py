@@ -129,6 +129,24 @@ def test_scenario_that_does_not_solve_stays_as_it_was(setup: Setup) -> None:
     np.testing.assert_array_equal(repeated.v_pu[2], reference.v_pu[2])
 
 
+def test_looking_ahead_shows_the_step_to_come_and_takes_none(setup: Setup) -> None:
+    batch = BatchPlant(setup, N)
+    batch.reset(STARTS)
+    rng = np.random.default_rng(4)
+    batch.step(*actions(setup, rng), 900.0)
+    p, q = actions(setup, rng)
+    before, rows = batch.measurements, np.array([3, 3, 0])
+    seen = batch.look_ahead(rows, p[rows], q[rows], 900.0)
+    assert batch.measurements is before
+    after = batch.step(p, q, 900.0)
+    for name in ("p_mw", "soc", "v_pu", "losses_mw", "tap_moves", "time_s"):
+        np.testing.assert_allclose(
+            getattr(seen, name), getattr(after, name)[rows], rtol=1e-9, atol=1e-9
+        )
+    with pytest.raises(PlantError, match="expected the shape"):
+        batch.look_ahead(rows, p, q, 900.0)
+
+
 def test_bad_set_points_are_named_and_change_nothing(setup: Setup) -> None:
     batch = BatchPlant(setup, N)
     before = batch.measurements

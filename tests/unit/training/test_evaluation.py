@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from heron.cli.main import main
+from heron.policy import PolicyCodec
 from heron.policy.baselines import IdlePolicy
 from training.cli import evaluate
 from training.envs import MultiAgentMicrogrids, make_env
@@ -94,9 +95,62 @@ def test_command_writes_report_and_days(tmp_path: Path, capsys: pytest.CaptureFi
     assert page.read_text().count("<table") == 1
 
 
+class Watching:
+    """Does nothing and keeps what it sees."""
+
+    def __init__(self, codec: PolicyCodec) -> None:
+        self._idle = IdlePolicy(codec)
+        self.seen: list[np.ndarray[Any, Any]] = []
+
+    def act(self, obs: Any) -> Any:
+        self.seen.append(np.array(obs))
+        return self._idle.act(obs)
+
+
+def test_policies_that_see_late_see_what_was_to_be_seen_then(env: MultiAgentMicrogrids) -> None:
+    now = {a: Watching(c) for a, c in env.codecs.items()}
+    late = {a: Watching(c) for a, c in env.codecs.items()}
+    prompt, delayed = run_day(env, now, 30), run_day(env, late, 30, late=2)
+    assert prompt == delayed
+    for agent in env.codecs:
+        seen = np.array(now[agent].seen)
+        assert np.array_equal(late[agent].seen, seen[[0, 0, 0, 1, 2, 3, 4, 5]])
+
+
+def test_who_observes_its_timing_is_told_how_late_it_sees() -> None:
+    timed = make_env("ieee34_ieee13", {"max_episode_steps": 4, "observe_timing": True})
+    late = {a: Watching(c) for a, c in timed.codecs.items()}
+    run_day(timed, late, 30, late=2)
+    for agent, codec in timed.codecs.items():
+        seen = np.array(late[agent].seen)
+        assert seen[:, codec.index(agent, "Timeliness", "age")].tolist() == [0.0, 1.0, 2.0, 2.0]
+        told = [i for i, f in enumerate(codec.fields) if f.feature == "LastAction"]
+        said = IdlePolicy(codec).act([])
+        assert not seen[0, told].any()
+        assert (seen[1:, told] == said).all()
+
+
+def test_command_says_what_policies_know_and_scores_them_late(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    argv = ["droop", "--only", "--days", "14", "--forecast", "typical", "--late", "1"]
+    assert evaluate.run([*argv, "--json"]) == 0
+    late = json.loads(capsys.readouterr().out)
+    assert (late["forecast"], late["late"]) == ("typical", 1)
+    droop = late["policies"]["droop"]
+    assert droop["score_low"] <= droop["score"] <= droop["score_high"]
+    assert evaluate.run(argv[:4]) == 0
+    assert "late" not in capsys.readouterr().out
+    assert evaluate.run(argv) == 0
+    said = capsys.readouterr().out
+    assert "prices ahead: typical, all seen 1 control step late" in said
+    assert f"score {droop['score']:.3f} (" in said
+
+
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
+        (["--late", "-1"], "--late"),
         (["--days", "400"], "--days"),
         (["--days", "x"], "--days"),
         (["nowhere"], "or a directory"),

@@ -43,8 +43,10 @@ def learned(directory: Path, *, batched: bool) -> tuple[float, float]:
         updates = train(make_options(options), lambda update: None).updates
         assert updates[-1].validation_usd is not None
         objectives.append(updates[-1].validation_usd)
-        returns += [update.episode_return for update in updates[-3:]]
-        assert updates[0].episode_return < -2000.0
+        ended = [update.episode_return for update in updates if update.episode_return is not None]
+        returns += ended[-3:]
+        assert len(ended) == len(updates)
+        assert ended[0] < -2000.0
     return float(np.mean(objectives)), float(np.mean(returns))
 
 

@@ -10,7 +10,6 @@ from heron.errors import ConfigError, PolicyError
 from heron.powergrid.observed_time import DAY_S, ObservedTime
 from heron.powergrid.plans import PlanBook, PlanPolicy, fingerprint
 from training.envs import MultiAgentMicrogrids, make_env
-from training.evaluation.comparison import Comparison
 from training.evaluation.episodes import run_day
 from training.evaluation.references import known_optima, measure, plan_day, plan_policies, scores
 from training.evaluation.sources import policies_named
@@ -39,9 +38,10 @@ def test_optimum_lies_between_its_bound_and_every_other_policy(
     }
     yardstick = measure(env, book, figures, [DAY])
     best = yardstick.facts["objective_usd"]
-    assert yardstick.scores["none"] == 0.0
-    assert yardstick.scores["optimum"] == 1.0
-    assert all(score < 1.0 for name, score in yardstick.scores.items() if name != "optimum")
+    found = {name: score.value for name, score in yardstick.scores.items()}
+    assert found["none"] == 0.0
+    assert found["optimum"] == 1.0
+    assert all(score < 1.0 for name, score in found.items() if name != "optimum")
     assert yardstick.facts["free_bound_usd"] <= yardstick.facts["bound_usd"] < best
     assert yardstick.facts["gap"] < 0.05
 
@@ -93,8 +93,20 @@ def test_book_that_ships_holds_for_the_setup_as_it_is() -> None:
 
 def test_no_score_without_an_optimum(env: MultiAgentMicrogrids) -> None:
     days = {"none": [run_day(env, policies_named("none", env), DAY)]}
-    assert scores(Comparison((DAY,), days).summary()) == {}
+    assert scores({"none": np.array([100.0])}) == {}
+    assert scores({"none": np.array([100.0]), "optimum": np.array([101.0])}) == {}
     assert measure(env, PlanBook.empty(env.setup), days, [DAY]).facts == {"days": 0}
+
+
+def test_score_has_an_interval_over_days_that_are_drawn_for_all_alike() -> None:
+    nothing = np.array([100.0, 300.0, 200.0, 120.0])
+    optimum = nothing - np.array([20.0, 80.0, 40.0, 30.0])
+    halfway = (nothing + optimum) / 2.0
+    found = scores({"none": nothing, "optimum": optimum, "half": halfway, "odd": optimum + 5.0})
+    assert (found["half"].low, found["half"].value, found["half"].high) == (0.5, 0.5, 0.5)
+    odd = found["odd"]
+    assert odd.value == pytest.approx(1.0 - 5.0 / 42.5)
+    assert odd.low < odd.value < odd.high
 
 
 def test_plan_policy_tells_the_time_from_what_it_observes(env: MultiAgentMicrogrids) -> None:

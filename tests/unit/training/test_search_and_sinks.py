@@ -5,9 +5,11 @@ import logging
 from pathlib import Path
 
 import pytest
+import yaml
 
 from heron.cli.main import main
 from heron.errors import ConfigError
+from heron.powergrid.setups import load_setup
 from training.options import make_options
 from training.recorder import Recorder, Update
 from training.search import read_search, search
@@ -18,7 +20,7 @@ samples: 2
 space:
   lr: {choice: [1.0e-3, 2.0e-3]}
 options:
-  setup: single_microgrid
+  setup: {setup}
   iterations: 1
   evaluate_freq: 1
   train_batch_size: 32
@@ -28,6 +30,8 @@ options:
   num_envs_per_worker: 8
   idle_baseline: false
 """
+EPISODE_STEPS = 4
+"""Enough to be judged by, on each of the validation days."""
 
 
 def written(tmp_path: Path, text: str) -> Path:
@@ -63,8 +67,12 @@ def test_command_line_says_what_is_wrong_with_a_search_file(
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_search_runs_judges_and_keeps_the_best(tmp_path: Path) -> None:
     lines: list[str] = []
+    setup = tmp_path / "config.yml"
+    short = {k: v for k, v in load_setup("single_microgrid").items() if k != "dataset"}
+    setup.write_text(yaml.safe_dump(short | {"max_episode_steps": EPISODE_STEPS}))
     base = make_options({"checkpoint_dir": tmp_path / "runs"})
-    found = search(read_search(written(tmp_path, SEARCH)), base, lines.append)
+    space = SEARCH.replace("{setup}", str(setup))
+    found = search(read_search(written(tmp_path, space)), base, lines.append)
     assert found.runs == len(lines) == 2
     assert found.options.lr in (1e-3, 2e-3)
     kept = json.loads((tmp_path / "runs" / "best_options.json").read_text())

@@ -44,6 +44,20 @@ def test_vector_environment_equals_single_environments(
     assert done.truncated
 
 
+def test_charge_that_is_carried_over_midnight_is_valued_the_same_in_both() -> None:
+    overrides = {"max_episode_steps": 98}
+    env = make_env("ieee34_ieee13", overrides)
+    vector = VectorMicrogrids(env, 2, seed=0)
+    vector.reset([10, 100])
+    single = make_env("ieee34_ieee13", overrides)
+    single.reset(options={"day": 100})
+    charge = {a: np.full((2, c.act_dim), -0.2, np.float32) for a, c in env.codecs.items()}
+    for _ in range(98):
+        done = vector.step(charge)
+        *_, infos = single.step({a: u[1] for a, u in charge.items()})
+        assert done.cost_usd[1] == pytest.approx(infos["MG1"]["total_cost_usd"], abs=1e-7)
+
+
 def test_same_seed_draws_the_same_days() -> None:
     env = make_env("ieee34_ieee13", {})
     one, two = (VectorMicrogrids(env, 3, seed=5).reset() for _ in range(2))

@@ -63,16 +63,31 @@ def test_the_global_generators_are_neither_seeded_nor_drawn_from(
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_an_action_that_is_not_finite_is_refused_by_name_and_no_time_passes(
+def test_an_action_that_is_not_finite_is_refused_by_name_before_anyone_is_told(
     env: MultiAgentMicrogrids, value: float
 ) -> None:
     env.reset(seed=0)
     actions = actions_of(env)
-    actions["MG2"][0] = value
-    before = env.measurements
-    with pytest.raises(ValueError, match=r"MG2.*not finite"):
+    actions["MG3"][0] = value
+    before, told = env.measurements, {a: g.setpoints for a, g in env.agent_dict.items()}
+    with pytest.raises(ValueError, match=r"MG3.*not finite"):
         env.step(actions)
     assert env.measurements == before
+    assert {a: g.setpoints for a, g in env.agent_dict.items()} == told
+
+
+def test_an_action_of_words_is_refused_by_name(env: MultiAgentMicrogrids) -> None:
+    env.reset(seed=0)
+    actions: dict[str, Any] = actions_of(env)
+    actions["MG2"] = np.array(["up"] * len(actions["MG2"]))
+    with pytest.raises(ConfigError, match=r"actions\[MG2\].*finite numbers"):
+        env.step(actions)
+
+
+@pytest.mark.parametrize("day", ["monday", 366, -1, 3.5])
+def test_a_day_that_is_not_in_the_data_is_refused(env: MultiAgentMicrogrids, day: Any) -> None:
+    with pytest.raises(ConfigError, match=r"options\.day = .*0 to 365"):
+        env.reset(options={"day": day})
 
 
 @pytest.mark.parametrize(
@@ -80,9 +95,11 @@ def test_an_action_that_is_not_finite_is_refused_by_name_and_no_time_passes(
     [
         ({"visibility_level": "everyone"}, "visibility_level = 'everyone'.*upper_level, owner"),
         ({"protocol": "barter"}, "protocol = 'barter'.*setpoint, price"),
+        ({"centralized": "no"}, "centralized = 'no'.*true or false"),
+        ({"event_driven": 1}, "event_driven = 1.*true or false"),
     ],
 )
-def test_an_unknown_view_or_protocol_is_refused_before_there_is_an_environment(
+def test_an_unknown_view_protocol_or_switch_is_refused_before_there_is_an_environment(
     options: dict[str, Any], told: str
 ) -> None:
     with pytest.raises(ConfigError, match=told):
