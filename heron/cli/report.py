@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -108,4 +108,10 @@ def _market(market: MarketTotal) -> dict[str, Any] | None:
     """Return what the operator's protocol did; None where there is none."""
     if not market.rounds:
         return None
-    return {**asdict(market), "energy_mwh": round(market.energy_mwh, 6)}
+    # not asdict(): in Python 3.11 it makes a Counter's keys into pairs, which are no JSON
+    values = {f.name: getattr(market, f.name) for f in fields(market)}
+    return {
+        **values,
+        "energy_mwh": round(market.energy_mwh, 6),
+        "missing": dict(market.missing),
+    }

@@ -14,6 +14,7 @@ from heron.messaging.wire import (
     Command,
     CommandResult,
     Decision,
+    MarketRecord,
     Message,
     PlantClock,
     StepAccount,
@@ -147,6 +148,17 @@ def test_the_report_holds_who_clipped_what_and_why() -> None:
 def test_the_report_of_a_run_without_steps_is_json() -> None:
     report = build_report(Tally(), run={}, edges={}, memory_mb={}, bus={})
     assert json.loads(json.dumps(report, allow_nan=False))["total"]["v_min_pu"] is None
+
+
+def test_the_report_of_a_market_that_waited_in_vain_is_json() -> None:
+    tally = Tally()
+    record = MarketRecord(agent="DSO", time_s=0.0, protocol="p2p", missing=("MG1", "MG3"))
+    for _ in range(2):
+        tally.market.add(record)
+    report = build_report(tally, run={}, edges={}, memory_mb={}, bus={})
+    market = json.loads(json.dumps(report, allow_nan=False))["market"]
+    assert market["missing"] == {"MG1": 2, "MG3": 2}
+    assert (market["rounds"], market["cleared"], market["energy_mwh"]) == (2, 0, 0.0)
 
 
 def test_a_report_replaces_the_one_before_in_one_piece(tmp_path: Path) -> None:
