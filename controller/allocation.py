@@ -69,6 +69,11 @@ class Mind(Protocol):
         """Whether it shows the operator something and waits for the answer before it acts."""
         ...
 
+    @property
+    def proposes(self) -> bool:
+        """Whether its policy should be answered only when the others' have proposed, too."""
+        ...
+
     def consider(self, view: MicrogridView) -> None:
         """Take in a view and let the policy act on it.
 

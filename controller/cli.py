@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from controller.cycle import ANSWER_S
-from controller.minds import PolicyMind, build_minds
+from controller.minds import PolicyMind, build_minds, require_all
 from controller.runtime import PROCESS, ControllerRuntime, birth
 from heron.errors import ConfigError, ConfigProblem
 from heron.messaging.address import BrokerAddress
@@ -49,6 +49,7 @@ def run(argv: Sequence[str]) -> int:
         key=options.policy_key,
     )
     minds = [mind for mind in everyone if mind.agent_id in part.agents]
+    require_all(minds, len(everyone))
     file = options.orders or orders_file(part.process)
     orders = None if file is None else KeptOrders(file)
     runtime = asyncio.run(_run(options, setup, address, _Site(scheme, minds, part, orders)))

@@ -24,6 +24,7 @@ from typing import assert_never
 from controller.allocation import Allocator, Decided, Held, Mind, Outcome, Sequence
 from controller.fleet import Fleet, Missing, Readings
 from controller.market import Mailbox
+from controller.meeting import Meeting
 from heron.errors import BrokerUnavailable, PolicyError
 from heron.messaging.bus import Bus
 from heron.messaging.topics import ALARM, COMMAND, DECISION, REPORT
@@ -50,7 +51,9 @@ class CoordinatorCycle:
 
     Args:
         patience_s: Wall seconds that it waits in lock-step for the telemetry of a step.
-        answer_s: Wall seconds that it waits for the operator's answer to its report.
+        answer_s: Wall seconds that it waits for the operator's answer to its report, and for
+            the others to propose.
+        meeting: Where the site's coordinators meet, if their policies propose before they act.
         now: Monotonic clock.
 
     Attributes:
@@ -69,6 +72,7 @@ class CoordinatorCycle:
         interval_s: float,
         patience_s: float = 10.0,
         answer_s: float = ANSWER_S,
+        meeting: Meeting | None = None,
         now: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._mind = mind
@@ -76,6 +80,7 @@ class CoordinatorCycle:
         self._bus = bus
         self._patience_s = patience_s
         self._answer_s = answer_s
+        self._meeting = meeting if mind.proposes else None
         self._now = now
         self._allocator = Allocator(mind.agent_id, interval_s)
         self._reports = Sequence()
@@ -91,9 +96,16 @@ class CoordinatorCycle:
             signal: What the operator says.
             silent: Why it does not say so itself; empty when it does.
         """
+        outcome, alone = await self._outcome(signal, silent)
+        if self._meeting is not None:
+            await self._meeting.excuse(self._mind.agent_id, signal.time_s)
+        return await self._say_if_changed(outcome, alone)
+
+    async def _outcome(self, signal: SystemSignal, silent: str) -> tuple[Outcome, str]:
+        """Return what comes of a cycle, and why it went without the operator."""
         mind, mode = self._mind, self.modes.mode
         if mode not in (Mode.CLOSED_LOOP, Mode.ADVISORY):
-            return await self._say_if_changed(Held(f"mode {mode}: {self.modes.reason}"), "")
+            return Held(f"mode {mode}: {self.modes.reason}"), ""
         if signal.step >= 0:
             await self._wait_for_step(signal.step)
         readings = self._fleet.readings(mind.agent_id, mind.device_ids, signal.step)
@@ -107,7 +119,7 @@ class CoordinatorCycle:
                 assert_never(readings)
         if isinstance(outcome, Decided):
             outcome = await self._publish(signal, outcome, spent_s * 1e3)
-        return await self._say_if_changed(outcome, alone)
+        return outcome, alone
 
     async def _wait_for_step(self, step: int) -> None:
         try:
@@ -134,6 +146,8 @@ class CoordinatorCycle:
             mind.consider(view)
             considered_s = self._now() - start
             letter, alone = None, silent
+            if self._meeting is not None:
+                await self._meeting.attend(mind.agent_id, signal.time_s, self._answer_s)
             if mind.negotiates and not silent:
                 letter = await self._answer(signal)
                 if letter is None:

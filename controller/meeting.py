@@ -25,8 +25,8 @@ class Meeting:
         self._there: set[str] = set()
         self._news = asyncio.Condition()
 
-    async def attend(self, agent: str, time_s: float, patience_s: float) -> frozenset[str]:
-        """Wait for the others of a step; return who did not come.
+    async def attend(self, agent: str, time_s: float, patience_s: float) -> None:
+        """Wait for the others of a step.
 
         Args:
             agent: Who has proposed.
@@ -39,7 +39,6 @@ class Meeting:
                 await self._news.wait_for(lambda: self._time_s > time_s or not self._awaited())
         except TimeoutError:
             self._absent |= self._awaited()
-        return self._members - self._there if self._time_s == time_s else frozenset()
 
     async def excuse(self, agent: str, time_s: float) -> None:
         """Say that nobody needs to wait for a coordinator in a step any longer."""

@@ -20,6 +20,7 @@ from heron.messaging import MessageType
 from heron.messaging.wire import Coordinated, PolicyReport, PolicyRequest
 from heron.policy import OnnxPolicy, PolicyCodec, codec_of
 from heron.policy.baselines import IdlePolicy
+from heron.policy.together import Proposing
 from heron.powergrid.agents import (
     MarketGridAgent,
     MicrogridView,
@@ -55,6 +56,7 @@ class PolicyMind:
         self._codec = codec
         self._name = name
         self._action: npt.NDArray[np.float32] = np.zeros(codec.act_dim, dtype=np.float32)
+        self._proposed: npt.NDArray[np.float32] = np.zeros(codec.obs_dim, dtype=np.float32)
 
     @property
     def agent_id(self) -> str:
@@ -88,15 +90,24 @@ class PolicyMind:
         """Whether it shows the operator something and waits for the answer before it acts."""
         return isinstance(self._agent, MarketGridAgent) and self._agent.negotiates
 
+    @property
+    def proposes(self) -> bool:
+        """Whether its policy is answered only when the others' have proposed, too."""
+        return isinstance(self._policy, Proposing)
+
     def consider(self, view: MicrogridView) -> None:
-        """Take in a view and let the policy act on it; nothing is dispatched yet.
+        """Take in a view and let the policy act or propose on it; nothing is dispatched yet.
 
         Raises:
             PolicyError: The observation or the answer is not finite.
         """
         agent = self._agent
         agent.update_from(view)
-        self._action = self._policy.act(self._codec.encode(agent))
+        self._proposed = self._codec.encode(agent)
+        if isinstance(self._policy, Proposing):
+            self._policy.propose(self._proposed)
+            return
+        self._action = self._policy.act(self._proposed)
         if isinstance(agent, MarketGridAgent):
             agent.bring(self._action)
 
@@ -114,6 +125,8 @@ class PolicyMind:
             PolicyError: What came out cannot be sent.
         """
         agent = self._agent
+        if isinstance(self._policy, Proposing):
+            self._action = self._policy.act(self._proposed)
         try:
             if letter is not None:
                 self._obey(letter)
@@ -198,7 +211,20 @@ def build_minds(
             policy = PolicySlot(codec, source, shadow, key, setup=setup.config.name)
             _require_protocol(OnnxPolicy.load(shadow, codec, key), shadow.name, scheme)
         minds.append(PolicyMind(agent, policy, codec, name))
+    require_all(minds, len(minds))
     return minds
+
+
+def require_all(minds: Sequence[PolicyMind], n_coordinators: int) -> None:
+    """Refuse a shield of the network that does not hear every coordinator of the site.
+
+    Raises:
+        ConfigError: Some of the site's coordinators are behind it, and others not or not here.
+    """
+    behind = [mind.agent_id for mind in minds if mind.proposes]
+    if behind and len(behind) < n_coordinators:
+        expected = "all coordinators of the site behind it, in one process"
+        raise ConfigError([ConfigProblem("shield-network", ", ".join(behind), expected)])
 
 
 def _require_protocol(policy: ActingPolicy, name: str, scheme: Scheme) -> None:

@@ -19,6 +19,7 @@ from controller.allocation import Decided, Held, Mind, Outcome
 from controller.cycle import ANSWER_S, CoordinatorCycle
 from controller.fleet import Fleet
 from controller.market import OperatorDesk
+from controller.meeting import Meeting
 from controller.requests import ModeRequests, take_limits, take_policies
 from controller.system import StandIn, SystemCycle
 from heron.messaging.bus import Bus, Subscription
@@ -178,9 +179,15 @@ class ControllerRuntime:
             if orders is not None:
                 self._system.limits |= orders.limits()
         self._stand_in = StandIn(self._interval_s)
+        meeting = Meeting(mind.agent_id for mind in minds if mind.proposes)
         self._cycles = {
             mind.agent_id: CoordinatorCycle(
-                mind, self.fleet, bus, interval_s=self._interval_s, answer_s=answer_s
+                mind,
+                self.fleet,
+                bus,
+                interval_s=self._interval_s,
+                answer_s=answer_s,
+                meeting=meeting,
             )
             for mind in minds
         }

@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from heron.errors import ConfigError, ConfigProblem, PowerFlowDiverged
 from heron.powergrid.networks import (
-    MAX_TAP,
-    TAP_STEP,
     Grid,
     available_feeders,
     compose,
@@ -38,10 +36,12 @@ def run(argv: Sequence[str]) -> int:
     grid = find_grid(args.name)
     if args.loads != "zip":
         grid = with_loads(grid, _read_json(args.loads), args.loads)
+    if args.loading:
+        grid = replace(grid, line_ratings=True)
     move_taps = args.taps == "control"
     if args.taps not in {"published", "control"}:
         grid = with_taps(grid, _read_json(args.taps), args.taps)
-    if not (args.solve or args.plot):
+    if not (args.solve or args.plot or args.loading):
         _describe(grid, as_json=args.json)
         return 0
     from simulator.engines import make_engine
@@ -59,9 +59,12 @@ def run(argv: Sequence[str]) -> int:
 
         draw(engine, solution, Path(args.plot))
     if args.json:
-        print(json.dumps(document(engine, solution)))
+        loading = {"loading_pct": loadings(engine, solution)} if args.loading else {}
+        print(json.dumps(document(engine, solution) | loading))
     else:
         _print_solution(engine, solution)
+        if args.loading:
+            _print_loading(engine, solution)
     return 0
 
 
@@ -85,6 +88,11 @@ def _parser() -> argparse.ArgumentParser:
         metavar="zip|FILE",
         help="the feeder's own loads, or those of a JSON file {load: [kW, kvar]}; each keeps its"
         " model (constant power, current or impedance)",
+    )
+    parser.add_argument(
+        "--loading",
+        action="store_true",
+        help="solve, and say how loaded each rated line and transformer is",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.add_argument("--plot", metavar="FILE", help="draw the one-line diagram with voltages")
@@ -138,22 +146,24 @@ def with_loads(grid: Grid, loads: Mapping[str, Any], source: str = "") -> Grid:
 def with_taps(grid: Grid, taps: Mapping[str, Any], source: str = "") -> Grid:
     """Return the grid with the named regulators at other positions.
 
-    A position is an integer from -16 to 16, a ratio with a decimal point (0.9 to 1.1), or a pair
+    A position is a whole number (most have -16 to 16), a ratio with a decimal point (0.9 to 1.1), or a pair
     [ratio, position] as OpenDSS gives it.
 
     Raises:
         ConfigError: Unknown regulators or positions.
     """
-    known = {r.name for r in grid.regulators}
+    known = {r.name: r for r in grid.regulators}
     problems, positions = [], {}
     for name, value in taps.items():
-        position = _position(value)
         if name not in known:
             problems.append(ConfigProblem(name, value, "no such regulator", source))
-        elif position is None:
+            continue
+        step_pu, most = known[name].step_pu, known[name].max_tap
+        position = _position(value, step_pu, most)
+        if position is None:
             expected = (
-                f"expected a position from {-MAX_TAP} to {MAX_TAP}, or the ratio of one:"
-                f" 1 + {TAP_STEP} x position"
+                f"expected a position from {-most} to {most}, or the ratio of one:"
+                f" 1 + {step_pu} x position"
             )
             problems.append(ConfigProblem(name, value, expected, source))
         else:
@@ -166,7 +176,7 @@ def with_taps(grid: Grid, taps: Mapping[str, Any], source: str = "") -> Grid:
     return replace(grid, regulators=changed)
 
 
-def _position(value: Any) -> int | None:
+def _position(value: Any, step_pu: float, most: int) -> int | None:
     """Return the regulator position that a user wrote, or None if it is none."""
     is_pair = isinstance(value, list) and len(value) == 2
     if is_pair:
@@ -174,9 +184,9 @@ def _position(value: Any) -> int | None:
     if not _is_number(value):
         return None
     is_ratio = not is_pair and isinstance(value, float) and 0.9 <= value <= 1.1
-    steps = (value - 1.0) / TAP_STEP if is_ratio else float(value)
+    steps = (value - 1.0) / step_pu if is_ratio else float(value)
     position = round(steps)
-    return position if abs(steps - position) < 1e-6 and abs(position) <= MAX_TAP else None
+    return position if abs(steps - position) < 1e-6 and abs(position) <= most else None
 
 
 def solve(engine: Engine, *, move_taps: bool) -> Solution:
@@ -219,6 +229,12 @@ def document(engine: Engine, solution: Solution | None) -> dict[str, Any]:
     }
 
 
+def loadings(engine: Engine, solution: Solution) -> dict[str, float]:
+    """Return the loading of each rated line and transformer in percent, by its name."""
+    names = (branch.name for branch in engine.grid.branches)
+    return dict(zip(names, solution.loading_pct.tolist(), strict=True))
+
+
 def _describe(grid: Grid, *, as_json: bool) -> None:
     summary = {
         "name": grid.name,
@@ -249,11 +265,24 @@ def _print_solution(engine: Engine, solution: Solution) -> None:
         print(f"{bus:16} {phase:5} {abs(v):8.5f} {math.degrees(cmath.phase(v)):9.3f}")
     taps = zip(engine.grid.regulators, solution.state.taps.tolist(), strict=True)
     for regulator, tap in taps:
-        print(f"tap {regulator.name}: {tap:+d} ({1.0 + TAP_STEP * tap:.5f})")
+        print(f"tap {regulator.name}: {tap:+d} ({1.0 + regulator.step_pu * tap:.5f})")
     print(
         f"source {solution.source_p_mw * 1e3:.2f} kW {solution.source_q_mvar * 1e3:.2f} kvar,"
         f" losses {solution.losses_mw * 1e3:.2f} kW"
     )
+
+
+def _print_loading(engine: Engine, solution: Solution) -> None:
+    """Print the loading, the highest first, and what has no rating."""
+    loading = loadings(engine, solution)
+    rating = {x.name: f"{x.ampacity_a:g} A" for x in engine.grid.rated_lines}
+    rating |= {x.name: f"{x.kva:g} kVA" for x in engine.grid.transformers}
+    print(f"\n{'branch':24} {'rating':>10} {'loading':>9}")
+    for name in sorted(loading, key=lambda x: -loading[x]):
+        print(f"{name:24} {rating[name]:>10} {loading[name]:7.1f} %")
+    unrated = [x.name for x in engine.grid.lines if x.closed and x.name not in rating]
+    if unrated:
+        print(f"without a rating: {', '.join(unrated)}")
 
 
 def _read_json(path: str) -> dict[str, Any]:

@@ -85,6 +85,8 @@ class TrainOptions(BaseModel):
         visibility_level: Whose view the observation is built for.
         protocol: How the agents coordinate, as `heron.powergrid.agents.scheme_of` takes it;
             another than ``setpoint`` samples one environment at a time.
+        shield: Train with the network's shield before the devices; samples one environment at a
+            time.
         checkpoint_freq: Updates between checkpoints.
         checkpoint_dir: Where the run writes everything.
         resume: Go on from the newest checkpoint in ``checkpoint_dir``.
@@ -135,6 +137,7 @@ class TrainOptions(BaseModel):
     observe_timing: bool = False
     visibility_level: Literal["system", "upper_level", "owner", "public"] = "upper_level"
     protocol: str = SETPOINT
+    shield: bool = False
     checkpoint_freq: int = Field(10, ge=0)
     checkpoint_dir: Path = Path("runs/train")
     resume: bool = False
@@ -166,8 +169,10 @@ class TrainOptions(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _one_at_a_time(cls, values: Any) -> Any:
-        """Sample other protocols from single environments, unless told otherwise."""
-        if isinstance(values, dict) and values.get("protocol", SETPOINT) != SETPOINT:
+        """Sample other protocols, and a shield, from single environments, unless told otherwise."""
+        if not isinstance(values, dict):
+            return values
+        if values.get("protocol", SETPOINT) != SETPOINT or values.get("shield"):
             return {"batched": False, "num_envs_per_worker": SINGLE_ENVS, **values}
         return values
 
@@ -186,6 +191,11 @@ class TrainOptions(BaseModel):
             raise ValueError(
                 f"protocol {self.protocol!r}: the batched environment knows set-points only; "
                 "leave out --batched"
+            )
+        if self.shield and (self.batched or self.protocol != SETPOINT):
+            raise ValueError(
+                "shield: moves set-points, of one environment at a time; leave out --batched and "
+                "--protocol"
             )
         if not self.hidden or min(self.hidden) < 1:
             raise ValueError(f"hidden {self.hidden!r}: at least one layer of at least one unit")
@@ -243,6 +253,7 @@ class TrainOptions(BaseModel):
             "observe_timing": self.observe_timing or None,
             "visibility_level": self.visibility_level,
             "protocol": None if self.protocol == SETPOINT else self.protocol,
+            "shield": self.shield or None,
         }
         return {"train": True, **{k: v for k, v in chosen.items() if v is not None}}
 

@@ -15,19 +15,22 @@ class Network(NamedTuple):
     """What does not change between solves.
 
     Attributes:
-        n_fixed: Free nodes whose rows of the factors no regulator touches; they come first.
+        n_silent: Free nodes that no iteration needs; they come first.
+        n_fixed: Free nodes whose rows of the factors no moving regulator touches; they come
+            first, too, the silent ones among them.
         l_ptr: Pattern of the strictly lower factor.
+        l_first: (n,) where the columns of the silent nodes end in each of its rows.
         l_split: (n,) where the columns of the fixed nodes end in each of its rows.
         l_idx: Its columns, ascending.
         u_ptr: Pattern of the strictly upper factor.
         u_idx: Its columns, ascending.
-        base: (lower, upper, n) one after the other: the factors and one over the pivots of the
-            fixed rows; in the other rows the matrix without any regulator, from which the fixed
-            nodes are eliminated.
+        matrix: (lower, upper, n) one after the other: the admittances without any regulator.
         rhs: (n,) current that the source drives, without regulators.
+        driven: Rows into which it does, regulators included.
         v_source: Source voltages.
-        reg: (phases, 7) owner, input slot, output slot, places of its four entries in ``base``
-            (-1 where a source node is involved).
+        n_still: Phases of regulators that nothing moves; they come first in the next five.
+        reg: (phases, 7) owner, input slot, output slot, places of its four entries in
+            ``matrix`` (-1 where a source node is involved).
         reg_y: (phases,) admittance at neutral.
         reg_step: (phases,) ratio of one step.
         reg_rows_ptr: Rows that have to be factored again when this regulator moves.
@@ -54,15 +57,19 @@ class Network(NamedTuple):
         pcc_slot: (microgrids, 3) slots of each connection bus.
     """
 
+    n_silent: int
     n_fixed: int
     l_ptr: IntArray
+    l_first: IntArray
     l_split: IntArray
     l_idx: IntArray
     u_ptr: IntArray
     u_idx: IntArray
-    base: ComplexArray
+    matrix: ComplexArray
     rhs: ComplexArray
+    driven: IntArray
     v_source: ComplexArray
+    n_still: int
     reg: IntArray
     reg_y: ComplexArray
     reg_step: FloatArray
@@ -91,7 +98,11 @@ class Work(NamedTuple):
     Attributes:
         taps: Positions that the factors stand for.
         dirty: (n,) rows to be factored again.
-        a: ``base`` with the regulators in it.
+        base: ``Network.matrix`` with the still regulators in it: the factors and one over the
+            pivots of the fixed rows; in the other rows the matrix from which the fixed nodes are
+            eliminated.
+        base_rhs: (n,) ``Network.rhs`` with the still regulators in it.
+        a: ``base`` with all regulators in it.
         l: Values of the lower factor.
         u: Values of the upper factor.
         inv_d: (n,) one over the pivots.
@@ -100,10 +111,13 @@ class Work(NamedTuple):
         row: (n,) one row while it is factored.
         s: (m,) consumption of each shunt at rated voltage.
         switched: (capacitors,) whether it has switched in this step.
+        errors: (controlled,) by how many volts each regulator's voltage is too low.
     """
 
     taps: IntArray
     dirty: IntArray
+    base: ComplexArray
+    base_rhs: ComplexArray
     a: ComplexArray
     l: ComplexArray  # noqa: E741
     u: ComplexArray
@@ -113,6 +127,7 @@ class Work(NamedTuple):
     row: ComplexArray
     s: ComplexArray
     switched: IntArray
+    errors: FloatArray
 
 
 class Case(NamedTuple):

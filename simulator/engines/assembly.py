@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -12,8 +11,8 @@ import numpy as np
 
 from simulator.engines.arrays import Network, Work
 from simulator.engines.base import FloatArray, IntArray
-from simulator.engines.factors import Pattern, csr, elimination_order, fill_pattern
-from simulator.engines.kernels import eliminate_fixed
+from simulator.engines.factors import Pattern, csr
+from simulator.engines.matrix import eliminate
 from simulator.engines.nodal import (
     GROUND,
     CapacitorMeasure,
@@ -21,6 +20,7 @@ from simulator.engines.nodal import (
     RegulatorPhase,
     Terminal,
 )
+from simulator.engines.ordering import order_nodes
 
 NEVER = -(10**6)
 """A tap position that no factors have: makes them new."""
@@ -28,31 +28,28 @@ NEVER = -(10**6)
 
 def assemble(model: NodalModel) -> tuple[Network, Work]:
     """Order the nodes, lay out the pattern, and put everything into arrays."""
-    slot, n = _slots(model)
-    slot, n_fixed = _fixed_first(model, slot, n)
+    order = order_nodes(model)
+    slot, n, pattern = order.slot, order.n, order.pattern
     n_source = len(model.source)
     regs = _regulated(model, slot)
     entries = [(slot[i], slot[j], y) for i, j, y in model.triplets]
-    pattern = fill_pattern(n, _pairs(model, slot, n))
     l_ptr, l_idx = csr(pattern.lower)
     u_ptr, u_idx = csr(pattern.upper)
     place = _places(pattern)
     a = np.zeros(len(place), np.complex128)
     rhs = np.zeros(n, np.complex128)
+    driven = {x for _, i, j in regs if max(i, j) >= n for x in (i, j) if x < n}
     source_rows: list[list[tuple[int, complex]]] = [[] for _ in range(n_source)]
     for i, j, y in entries:
         if i < n and j < n:
             a[place[i, j]] += y
         elif i < n <= j < n + n_source:
             rhs[i] -= y * model.source_v[j - n]
+            driven.add(i)
         elif n <= i < n + n_source:
             source_rows[i - n].append((j, y))
-    l_split = l_ptr[:-1] + np.array(
-        [bisect_left(row, n_fixed) for row in pattern.lower], np.int64
-    ).reshape(n)
-    eliminate_fixed(n_fixed, l_ptr, l_split, l_idx, u_ptr, u_idx, a)
     reg_rows_ptr, reg_rows = csr(
-        [pattern.dependants(x for x in (i, j) if x < n) for _, i, j in regs]
+        [pattern.dependants(x for x in (i, j) if x < n) if r.moves else [] for r, i, j in regs]
     )
     reg = [
         [r.owner, i, j, *(place.get(pair, -1) for pair in ((i, i), (i, j), (j, i), (j, j)))]
@@ -69,15 +66,19 @@ def assemble(model: NodalModel) -> tuple[Network, Work]:
     terminal_nodes = [slot[t.node] for t in terminals]
     ends = len(model.branch_terminals[0]) if model.branch_terminals else 0
     network = Network(
-        n_fixed=n_fixed,
+        n_silent=order.n_silent,
+        n_fixed=order.n_fixed,
         l_ptr=l_ptr,
-        l_split=l_split,
+        l_first=_places_from(pattern, l_ptr, order.n_silent),
+        l_split=_places_from(pattern, l_ptr, order.n_fixed),
         l_idx=l_idx,
         u_ptr=u_ptr,
         u_idx=u_idx,
-        base=a,
+        matrix=a,
         rhs=rhs,
+        driven=np.array(sorted(driven), np.int64),
         v_source=np.ascontiguousarray(model.source_v, np.complex128),
+        n_still=sum(not r.moves for r, _, _ in regs),
         reg=np.array(reg, np.int64).reshape(len(reg), 7),
         reg_y=np.array([r.y for r, _, _ in regs], np.complex128),
         reg_step=np.array([r.step_pu for r, _, _ in regs], np.float64),
@@ -114,45 +115,31 @@ def assemble(model: NodalModel) -> tuple[Network, Work]:
     )
     work = Work(
         taps=np.full(len(model.regulator_controls), NEVER, np.int64),
-        dirty=np.array([k >= n_fixed for k in range(n)], np.int64),
+        dirty=np.zeros(n, np.int64),
+        base=a.copy(),
+        base_rhs=rhs.copy(),
         a=a.copy(),
-        l=a[: len(l_idx)].copy(),
-        u=a[len(l_idx) : len(l_idx) + len(u_idx)].copy(),
-        inv_d=a[len(a) - n :].copy(),
+        l=np.zeros(len(l_idx), np.complex128),
+        u=np.zeros(len(u_idx), np.complex128),
+        inv_d=np.zeros(n, np.complex128),
         rhs=rhs.copy(),
         b=np.zeros(n + n_source + 1, np.complex128),
         row=np.zeros(n, np.complex128),
         s=np.zeros(len(shunts), np.complex128),
         switched=np.zeros(len(model.capacitor_controls), np.int64),
+        errors=np.zeros(len(control)),
     )
+    eliminate(network, work, np.zeros_like(work.taps))
     return network, work
 
 
 def _regulated(model: NodalModel, slot: dict[int, int]) -> list[tuple[RegulatorPhase, int, int]]:
-    """Return each phase of a regulator with its slots; without those that nothing supplies."""
-    return [(r, slot[r.i], slot[r.j]) for r in model.regulators if slot[r.i] != slot[r.j]]
+    """Return each phase of a regulator with its slots, those first that stand still.
 
-
-def _pairs(model: NodalModel, slot: dict[int, int], n: int) -> set[tuple[int, int]]:
-    """Return the places of the admittance matrix of the free nodes that are not zero."""
-    pairs = {(slot[i], slot[j]) for i, j, _ in model.triplets}
-    for _, i, j in _regulated(model, slot):
-        pairs |= {(x, y) for x in (i, j) for y in (i, j)}
-    return {(x, y) for i, j in pairs if i < n and j < n for x, y in ((i, j), (j, i))}
-
-
-def _fixed_first(model: NodalModel, slot: dict[int, int], n: int) -> tuple[dict[int, int], int]:
-    """Move the rows that regulators touch behind all others; return how many others there are.
-
-    What depends on a row comes after it, so this changes neither the fill nor the factors.
+    Those that nothing supplies are left out.
     """
-    pattern = fill_pattern(n, _pairs(model, slot, n))
-    ends = [x for _, i, j in _regulated(model, slot) for x in (i, j) if x < n]
-    touched = pattern.dependants(ends)
-    behind = set(touched)
-    order = [k for k in range(n) if k not in behind] + touched
-    moved = dict(zip(order, range(n), strict=True))
-    return {k: moved.get(at, at) for k, at in slot.items()}, n - len(touched)
+    supplied = [(r, slot[r.i], slot[r.j]) for r in model.regulators if slot[r.i] != slot[r.j]]
+    return sorted(supplied, key=lambda x: x[0].moves)
 
 
 def _places(pattern: Pattern) -> dict[tuple[int, int], int]:
@@ -163,56 +150,17 @@ def _places(pattern: Pattern) -> dict[tuple[int, int], int]:
     return {ij: k for k, ij in enumerate([*lower, *upper, *diagonal])}
 
 
+def _places_from(pattern: Pattern, l_ptr: IntArray, column: int) -> IntArray:
+    """Return where the columns from ``column`` on begin in each row of the lower factor."""
+    return l_ptr[:-1] + np.array([bisect_left(row, column) for row in pattern.lower], np.int64)
+
+
 def _table(rows: Sequence[Sequence[int]], width: int) -> IntArray:
     return np.array(rows, np.int64).reshape(len(rows), width)
 
 
 def _in_slots(terminal: Terminal, slot: dict[int, int]) -> Terminal:
     return replace(terminal, row=[(slot[k], y) for k, y in terminal.row])
-
-
-def _slots(model: NodalModel) -> tuple[dict[int, int], int]:
-    """Return each node's place in elimination order, and the number of free nodes.
-
-    Source nodes come after the free ones, and nodes without supply share the ground's place.
-    """
-    near: dict[int, set[int]] = {k: set() for k in range(len(model.nodes))}
-    for i, j, _ in model.triplets:
-        if i != j:
-            near[i].add(j)
-    for r in model.regulators:
-        near[r.i].add(r.j)
-        near[r.j].add(r.i)
-    depth = dict.fromkeys(model.source, 0)
-    frontier = deque(model.source)
-    while frontier:
-        k = frontier.popleft()
-        for other in near[k]:
-            if other not in depth:
-                depth[other] = depth[k] + 1
-                frontier.append(other)
-    source = set(model.source)
-    free = [k for k in depth if k not in source]
-    bus_of = {k: model.nodes[k][0] for k in free}
-    buses: dict[str, set[str]] = {bus: set() for bus in bus_of.values()}
-    members: dict[str, list[int]] = {bus: [] for bus in buses}
-    bus_depth: dict[str, int] = {}
-    for k in sorted(free):
-        members[bus_of[k]].append(k)
-        bus_depth[bus_of[k]] = min(depth[k], bus_depth.get(bus_of[k], depth[k]))
-        buses[bus_of[k]] |= {bus_of[x] for x in near[k] if x in bus_of} - {bus_of[k]}
-    slot: dict[int, int] = {}
-    for bus in elimination_order(buses, bus_depth):
-        for k in members[bus]:
-            slot[k] = len(slot)
-    n = len(slot)
-    for k in model.source:
-        slot[k] = len(slot)
-    ground = len(slot)
-    slot[GROUND] = ground
-    for k in range(len(model.nodes)):
-        slot.setdefault(k, ground)
-    return slot, n
 
 
 def _controls(model: NodalModel, owners: list[int]) -> tuple[IntArray, FloatArray]:

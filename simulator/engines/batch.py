@@ -25,6 +25,7 @@ from simulator.engines.base import (
 )
 from simulator.engines.fixed_point import BalancedEngine, FixedPointEngine, ThreePhaseEngine
 from simulator.engines.inputs import MAX_PASSES
+from simulator.engines.kernels import BAD_INPUT, OK
 from simulator.engines.lane_arrays import make_lanes
 
 __all__ = ["BatchEngine", "BatchSolution", "BatchState", "make_batch_engine"]
@@ -62,8 +63,10 @@ class BatchEngine:
     def __init__(self, engine: FixedPointEngine) -> None:
         """Share the factors of an engine, which must have no other user meanwhile."""
         self._engine = engine
-        self._lanes = make_lanes(engine.network, engine.work, engine.n_inputs, engine.layout.size)
-        lanes.prepare(engine.network, self._lanes)
+        self._lanes = make_lanes(engine.network, engine.work, engine.layout.size)
+        self._still = np.unique(engine.network.reg[: engine.network.n_still, 0])
+        first = engine.positions(engine.initial_state().taps)
+        lanes.prepare(engine.network, engine.work, self._lanes, first)
 
     @property
     def grid(self) -> Grid:
@@ -133,11 +136,11 @@ class BatchEngine:
             np.empty((n, len(engine.nodes)), np.complex128),
             np.empty((n, engine.layout.size)),
         )
-        codes = np.empty(n, np.int64)
+        given = (load_scale, p_mw, q_mvar)
+        sound = np.logical_and.reduce([np.isfinite(x).all(axis=1) for x in given])
+        codes = np.where(sound, OK, BAD_INPUT)
         passes = MAX_PASSES if move_taps and engine.controlled else 0
-        lanes.solve_batch(
-            engine.network, self._lanes, cases, passes, float(dt_s), engine.tolerance_pu, codes
-        )
+        self._run(cases, passes, float(dt_s), codes)
         converged = codes > 0
         if not converged.all():
             bad = ~converged
@@ -172,6 +175,31 @@ class BatchEngine:
                 cases.waited_s,
             ),
         )
+
+    def _run(self, cases: Case, passes: int, dt_s: float, codes: IntArray) -> None:
+        """Solve all scenarios in place, those together whose still regulators stand alike."""
+        if len(codes) == 0:
+            return
+        still = cases.taps[:, self._still]
+        if (still == still[0]).all():
+            self._run_alike(cases, passes, dt_s, codes)
+            return
+        _, kinds = np.unique(still, axis=0, return_inverse=True)
+        for kind in range(int(kinds.max()) + 1):
+            rows = np.flatnonzero(kinds == kind)
+            part = Case._make(a[rows] for a in cases)
+            part_codes = codes[rows]
+            self._run_alike(part, passes, dt_s, part_codes)
+            codes[rows] = part_codes
+            for whole, piece in zip(cases, part, strict=True):
+                whole[rows] = piece
+
+    def _run_alike(self, cases: Case, passes: int, dt_s: float, codes: IntArray) -> None:
+        engine = self._engine
+        net, work = engine.network, engine.work
+        if not np.array_equal(cases.taps[0, self._still], work.taps[self._still]):
+            lanes.prepare(net, work, self._lanes, cases.taps[0])
+        lanes.solve_batch(net, self._lanes, cases, passes, dt_s, engine.tolerance_pu, codes)
 
 
 def make_batch_engine(name: str, grid: Grid) -> BatchEngine:

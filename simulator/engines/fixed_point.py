@@ -85,7 +85,6 @@ class FixedPointEngine:
             np.zeros(len(self.network.control) + len(grid.capacitors)),
         )
         n_devices, first = len(grid.devices), self._initial
-        self.n_inputs = len(grid.loads) + 2 * n_devices
         states = (first.taps, first.v, first.capacitors, first.waited_s)
         self._widths = (len(grid.loads), n_devices, n_devices, *map(len, states))
 

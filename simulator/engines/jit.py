@@ -42,6 +42,9 @@ def inner(function: _F) -> _F:
 
 
 def _compiled(function: _F, **options: bool) -> _F:
+    # Kernels create no arrays. Without counting references to those that they are given, a call
+    # is free; with it, one with all arrays of a network costs as much as a row of the factors.
+    options |= {"_nrt": False}
     try:
         compiled = numba.njit(cache=True, fastmath=FAST, error_model="numpy", **options)(function)
     except RuntimeError:  # numba found no directory that it may write its cache to

@@ -13,8 +13,10 @@ from __future__ import annotations
 import numpy as np
 
 from simulator.engines.arrays import Case, Network, Work
-from simulator.engines.base import ComplexArray, FloatArray, IntArray
+from simulator.engines.base import ComplexArray, FloatArray
+from simulator.engines.control import certain, controls, left, wait
 from simulator.engines.jit import inner, kernel
+from simulator.engines.matrix import complete, factor, substitute, update_matrix
 
 ROUGH = 1e-5
 """Tolerance while controls still move, pu; 0.001 V to them. The last solve is always fine."""
@@ -27,126 +29,6 @@ COLD_ITERATIONS = 1000
 OK = 0
 NOT_CONVERGED = -1
 BAD_INPUT = -2
-
-
-@inner
-def update_matrix(net: Network, w: Work, taps: IntArray) -> bool:
-    """Put ``taps`` into the matrix and mark the rows to factor; False if nothing changed."""
-    n = len(w.inv_d)
-    changed = False
-    for k in range(len(taps)):
-        if taps[k] != w.taps[k]:
-            changed = True
-    if not changed:
-        return False
-    for k in range(len(net.reg_y)):
-        owner = net.reg[k, 0]
-        for m in range(3, 7):
-            if net.reg[k, m] >= 0:
-                w.a[net.reg[k, m]] = net.base[net.reg[k, m]]
-        for m in range(1, 3):
-            if net.reg[k, m] < n:
-                w.rhs[net.reg[k, m]] = net.rhs[net.reg[k, m]]
-        if taps[owner] != w.taps[owner]:
-            for m in range(net.reg_rows_ptr[k], net.reg_rows_ptr[k + 1]):
-                w.dirty[net.reg_rows[m]] = 1
-    insert_regulators(net, w, taps)
-    for k in range(len(taps)):
-        w.taps[k] = taps[k]
-    return True
-
-
-@inner
-def insert_regulators(net: Network, w: Work, taps: IntArray) -> None:
-    """Add every regulator at its tap to the matrix and to the source's current."""
-    n = len(w.inv_d)
-    for k in range(len(net.reg_y)):
-        ratio = 1.0 + net.reg_step[k] * taps[net.reg[k, 0]]
-        y = net.reg_y[k] * (1.0 / (ratio * ratio))
-        i, j = net.reg[k, 1], net.reg[k, 2]
-        if net.reg[k, 3] >= 0:
-            w.a[net.reg[k, 3]] += y * (ratio * ratio)
-        if net.reg[k, 4] >= 0:
-            w.a[net.reg[k, 4]] -= y * ratio
-            w.a[net.reg[k, 5]] -= y * ratio
-        if net.reg[k, 6] >= 0:
-            w.a[net.reg[k, 6]] += y
-        if i >= n and j < n:
-            w.rhs[j] += y * ratio * net.v_source[i - n]
-        if j >= n and i < n:
-            w.rhs[i] += y * ratio * net.v_source[j - n]
-
-
-@kernel
-def eliminate_fixed(  # noqa: PLR0917 - compiled code takes positions
-    n_fixed: int,
-    l_ptr: IntArray,
-    l_split: IntArray,
-    l_idx: IntArray,
-    u_ptr: IntArray,
-    u_idx: IntArray,
-    a: ComplexArray,
-) -> None:
-    """Turn the matrix without regulators into ``Network.base``, in place."""
-    n, n_lower = len(l_split), len(l_idx)
-    diagonal = n_lower + len(u_idx)
-    row = np.zeros(n, np.complex128)
-    for i in range(n):
-        for k in range(l_ptr[i], l_ptr[i + 1]):
-            row[l_idx[k]] = a[k]
-        for k in range(u_ptr[i], u_ptr[i + 1]):
-            row[u_idx[k]] = a[n_lower + k]
-        row[i] = a[diagonal + i]
-        for k in range(l_ptr[i], l_split[i]):
-            c = l_idx[k]
-            row[c] *= a[diagonal + c]
-            for m in range(u_ptr[c], u_ptr[c + 1]):
-                row[u_idx[m]] -= row[c] * a[n_lower + m]
-        for k in range(l_ptr[i], l_ptr[i + 1]):
-            a[k] = row[l_idx[k]]
-        for k in range(u_ptr[i], u_ptr[i + 1]):
-            a[n_lower + k] = row[u_idx[k]]
-        a[diagonal + i] = 1.0 / row[i] if i < n_fixed else row[i]
-
-
-@inner
-def factor(net: Network, w: Work) -> None:
-    """Compute the marked rows of the factors, without pivoting."""
-    n_lower, diagonal = len(net.l_idx), len(net.l_idx) + len(net.u_idx)
-    for i in range(net.n_fixed, len(w.inv_d)):
-        if w.dirty[i] == 0:
-            continue
-        w.dirty[i] = 0
-        for k in range(net.l_split[i], net.l_ptr[i + 1]):
-            w.row[net.l_idx[k]] = w.a[k]
-        for k in range(net.u_ptr[i], net.u_ptr[i + 1]):
-            w.row[net.u_idx[k]] = w.a[n_lower + k]
-        w.row[i] = w.a[diagonal + i]
-        for k in range(net.l_split[i], net.l_ptr[i + 1]):
-            c = net.l_idx[k]
-            x = w.row[c] * w.inv_d[c]
-            w.l[k] = x
-            for m in range(net.u_ptr[c], net.u_ptr[c + 1]):
-                w.row[net.u_idx[m]] -= x * w.u[m]
-        for k in range(net.u_ptr[i], net.u_ptr[i + 1]):
-            w.u[k] = w.row[net.u_idx[k]]
-        w.inv_d[i] = 1.0 / w.row[i]
-
-
-@inner
-def substitute(net: Network, w: Work) -> None:
-    """Solve in place: ``w.b`` becomes ``Y^-1 w.b``."""
-    n = len(w.inv_d)
-    for i in range(n):
-        x = w.b[i]
-        for k in range(net.l_ptr[i], net.l_ptr[i + 1]):
-            x -= w.l[k] * w.b[net.l_idx[k]]
-        w.b[i] = x
-    for i in range(n - 1, -1, -1):
-        x = w.b[i]
-        for k in range(net.u_ptr[i], net.u_ptr[i + 1]):
-            x -= w.u[k] * w.b[net.u_idx[k]]
-        w.b[i] = x * w.inv_d[i]
 
 
 @inner
@@ -180,16 +62,23 @@ def draw(net: Network, w: Work, v: ComplexArray) -> complex:
 
 
 @inner
-def fixed_point(net: Network, w: Work, v: ComplexArray, tolerance: float, most: int) -> int:
-    """Iterate ``v`` to a solution; return the iterations, or `NOT_CONVERGED`."""
-    n = len(w.inv_d)
+def fixed_point(  # noqa: PLR0917 - compiled code takes positions
+    net: Network, w: Work, case: Case, tolerance: float, most: int, early: bool, dt_s: float
+) -> int:
+    """Iterate ``case.v`` to a solution; return the iterations, or `NOT_CONVERGED`.
+
+    The silent nodes are left as they are. With ``early``, stop as soon as what the controls do is
+    certain.
+    """
+    n, v = len(w.inv_d), case.v
+    before = 0.0
     for iteration in range(1, most + 1):
-        for i in range(n):
+        for i in range(net.n_silent, n):
             w.b[i] = w.rhs[i]
         draw(net, w, v)
         substitute(net, w)
         worst = 0.0
-        for i in range(n):
+        for i in range(net.n_silent, n):
             d = w.b[i] - v[i]
             change = d.real * d.real + d.imag * d.imag
             if not change <= worst:  # also true for NaN, which then stays
@@ -199,6 +88,9 @@ def fixed_point(net: Network, w: Work, v: ComplexArray, tolerance: float, most: 
             return iteration
         if not worst < 1e6:
             return NOT_CONVERGED
+        if early and certain(net, case, w.errors, left(worst, before), dt_s):
+            return iteration
+        before = worst
     return NOT_CONVERGED
 
 
@@ -206,91 +98,15 @@ def fixed_point(net: Network, w: Work, v: ComplexArray, tolerance: float, most: 
 def no_load(net: Network, w: Work, v: ComplexArray) -> None:
     """Set ``v`` to the voltages of the network without its shunts."""
     n = len(w.inv_d)
-    for i in range(n):
+    for i in range(net.n_silent, n):
         w.b[i] = w.rhs[i]
     substitute(net, w)
-    for i in range(n):
+    for i in range(net.n_silent, n):
         v[i] = w.b[i]
+    complete(net, w, v)
     for i in range(len(net.v_source)):
         v[n + i] = net.v_source[i]
     v[n + len(net.v_source)] = 0.0
-
-
-@inner
-def size(z: complex) -> float:
-    """Return the absolute value; numba's own guards against overflow, which takes longer."""
-    return float(np.sqrt(z.real * z.real + z.imag * z.imag))
-
-
-@inner
-def error_of(net: Network, k: int, taps: IntArray, v: ComplexArray) -> float:
-    """Return by how many volts a regulator's compensated voltage is too low."""
-    phase = net.control[k, 1]
-    ratio = 1.0 + net.reg_step[phase] * taps[net.control[k, 0]]
-    out = v[net.reg[phase, 2]]
-    current = (ratio * v[net.reg[phase, 1]] - out) * net.reg_y[phase] * (1.0 / (ratio * ratio))
-    drop = complex(net.settings[k, 3], net.settings[k, 4]) * current
-    return float(net.settings[k, 0]) - size(out * net.settings[k, 2] - drop)
-
-
-@inner
-def wants(net: Network, k: int, on: int, v: ComplexArray) -> int:
-    """Return whether a capacitor's control wants it switched in: 1 or 0."""
-    seen = 0.0
-    for m in range(3):
-        seen += size(v[net.cap[k, m]])
-    seen *= net.cap_settings[k, 2] / 3.0
-    if on == 0 and seen < net.cap_settings[k, 0]:
-        return 1
-    if on == 1 and seen > net.cap_settings[k, 1]:
-        return 0
-    return on
-
-
-@inner
-def act(net: Network, switched: IntArray, case: Case, dt_s: float) -> tuple[int, int]:
-    """Let the controls act that have waited long enough; return tap steps and switchings.
-
-    A regulator moves at most four steps at a time, a capacitor switches once in a step:
-    ``switched`` says which ones have.
-    """
-    moved = 0
-    n_control = len(net.control)
-    for k in range(n_control):
-        owner = net.control[k, 0]
-        error = error_of(net, k, case.taps, case.v)
-        excess = abs(error) - net.settings[k, 1]
-        if excess > 0.0 and case.waited_s[k] + dt_s >= net.settings[k, 5]:
-            steps = min(max(int(np.ceil(excess / 0.75)), 1), 4)
-            wanted = case.taps[owner] + (steps if error > 0.0 else -steps)
-            wanted = min(max(wanted, -net.control[k, 3]), net.control[k, 3])
-            moved += abs(wanted - case.taps[owner]) * net.control[k, 2]
-            case.taps[owner] = wanted
-    switchings = 0
-    for k in range(len(net.cap)):
-        if np.isnan(net.cap_settings[k, 0]):
-            continue
-        wanted = wants(net, k, case.capacitors[k], case.v)
-        waited = case.waited_s[n_control + k] + dt_s
-        if wanted != case.capacitors[k] and waited >= net.cap_settings[k, 3] and not switched[k]:
-            case.capacitors[k] = wanted
-            switched[k] = 1
-            switchings += 1
-    return moved, switchings
-
-
-@inner
-def wait(net: Network, case: Case, dt_s: float) -> None:
-    """Count on for the controls that are still out of band, and start afresh for the others."""
-    n_control = len(net.control)
-    for k in range(n_control):
-        out = abs(error_of(net, k, case.taps, case.v)) > net.settings[k, 1]
-        case.waited_s[k] = case.waited_s[k] + dt_s if out else 0.0
-    for k in range(len(net.cap)):
-        if np.isnan(net.cap_settings[k, 0]):
-            continue
-        out = wants(net, k, case.capacitors[k], case.v) != case.capacitors[k]
-        case.waited_s[n_control + k] = case.waited_s[n_control + k] + dt_s if out else 0.0
 
 
 @inner
@@ -311,18 +127,20 @@ def take(net: Network, w: Work, case: Case) -> int:
 
 
 @inner
-def settle(net: Network, w: Work, case: Case, tolerance: float) -> int:
+def settle(  # noqa: PLR0917 - compiled code takes positions
+    net: Network, w: Work, case: Case, tolerance: float, early: bool, dt_s: float
+) -> int:
     """Solve with the taps and capacitors as they are; return iterations or `NOT_CONVERGED`."""
     if update_matrix(net, w, case.taps):
         factor(net, w)
     for k in range(net.counts[1], len(w.s)):
         w.s[k] = net.shunt_s[k] * case.capacitors[net.shunt[k, 3]]
     if np.isfinite(case.v[0].real):
-        iterations = fixed_point(net, w, case.v, tolerance, WARM_ITERATIONS)
+        iterations = fixed_point(net, w, case, tolerance, WARM_ITERATIONS, early, dt_s)
         if iterations > 0:
             return iterations
     no_load(net, w, case.v)
-    return fixed_point(net, w, case.v, tolerance, COLD_ITERATIONS)
+    return fixed_point(net, w, case, tolerance, COLD_ITERATIONS, early, dt_s)
 
 
 @kernel
@@ -353,12 +171,12 @@ def solve(  # noqa: PLR0917 - compiled code takes positions
     turn = 0
     aim = rough if passes > 0 else tolerance
     while True:
-        iterations = settle(net, w, case, aim)
+        iterations = settle(net, w, case, aim, aim > tolerance, dt_s)
         if iterations < 0:
             return iterations
         moved, switched = 0, 0
         if turn < passes:
-            moved, switched = act(net, w.switched, case, dt_s)
+            moved, switched = controls(net, w, case, dt_s)
         if moved > 0 or switched > 0:
             moves += moved
             switchings += switched
@@ -456,6 +274,7 @@ def measure(net: Network, w: Work, v: ComplexArray, v_pu: ComplexArray, out: Flo
 @inner
 def finish(net: Network, w: Work, case: Case, moves: int, switchings: int) -> None:
     """Fill the results of a scenario whose voltages are solved."""
+    complete(net, w, case.v)
     measure(net, w, case.v, case.v_pu, case.out)
     case.out[0] = moves
     case.out[1] = switchings

@@ -9,26 +9,26 @@ from simulator.engines.arrays import Network
 from simulator.engines.base import FloatArray
 from simulator.engines.jit import inner
 from simulator.engines.lane_arrays import PAIR, Lanes
-from simulator.engines.simd import WIDTH, chosen, larger, load, root, spread, store
+from simulator.engines.simd import WIDTH, Vector, chosen, larger, load, root, spread, store
 
 
 @inner
 def insert_regulators(net: Network, w: Lanes) -> None:
     """Put every regulator at its ratio into the matrix and the source's current."""
     n = len(w.dirty)
-    for k in range(len(net.reg_y)):
+    for k in range(net.n_still, len(net.reg_y)):
         for m in range(3, 7):
             place = net.reg[k, m]
             if place >= 0:
-                store(w.a, place * PAIR, spread(net.base[place].real))
-                store(w.a, place * PAIR + WIDTH, spread(net.base[place].imag))
+                store(w.a, place * PAIR, spread(w.base[place].real))
+                store(w.a, place * PAIR + WIDTH, spread(w.base[place].imag))
         for m in range(1, 3):
             row = net.reg[k, m]
             if row < n:
-                store(w.rhs, row * PAIR, spread(net.rhs[row].real))
-                store(w.rhs, row * PAIR + WIDTH, spread(net.rhs[row].imag))
+                store(w.rhs, row * PAIR, spread(w.base_rhs[row].real))
+                store(w.rhs, row * PAIR + WIDTH, spread(w.base_rhs[row].imag))
     one = spread(1.0)
-    for k in range(len(net.reg_y)):
+    for k in range(net.n_still, len(net.reg_y)):
         ratio = load(w.ratio, k * WIDTH)
         across = one / ratio
         output = one / (ratio * ratio)
@@ -105,7 +105,7 @@ def factor(net: Network, w: Lanes) -> None:
 @inner
 def iterate(net: Network, w: Lanes) -> None:
     """Take one step of the fixed point in the active lanes; leave its largest change."""
-    w.b[: len(w.rhs)] = w.rhs
+    begin(net, w)
     draw(net, w)
     forward(net, w)
     backward(net, w, w.active)
@@ -114,22 +114,55 @@ def iterate(net: Network, w: Lanes) -> None:
 @inner
 def no_load(net: Network, w: Lanes) -> None:
     """Set ``v`` of the cold lanes to the voltages of the network without its shunts."""
-    w.b[: len(w.rhs)] = w.rhs
+    begin(net, w)
     forward(net, w)
     backward(net, w, w.cold)
+
+
+@inner
+def begin(net: Network, w: Lanes) -> None:
+    """Set ``w.b`` to what the source drives."""
+    zero = spread(0.0)
+    for i in range(net.n_silent, len(w.dirty)):
+        store(w.b, i * PAIR, zero)
+        store(w.b, i * PAIR + WIDTH, zero)
+    for k in range(len(net.driven)):
+        at = net.driven[k] * PAIR
+        store(w.b, at, load(w.rhs, at))
+        store(w.b, at + WIDTH, load(w.rhs, at + WIDTH))
+
+
+@inner
+def complete(net: Network, w: Lanes) -> None:
+    """Set the voltages of the silent nodes by those of the others."""
+    n_lower = len(net.l_idx)
+    diagonal = n_lower + len(net.u_idx)
+    for i in range(net.n_silent - 1, -1, -1):
+        x_r, x_i = spread(0.0), spread(0.0)
+        for k in range(net.u_ptr[i], net.u_ptr[i + 1]):
+            at = net.u_idx[k] * PAIR
+            v_r, v_i = load(w.v, at), load(w.v, at + WIDTH)
+            u = w.base[n_lower + k]
+            u_r, u_i = spread(u.real), spread(u.imag)
+            x_r = x_r - u_r * v_r + u_i * v_i
+            x_i = x_i - u_r * v_i - u_i * v_r
+        d = w.base[diagonal + i]
+        d_r, d_i = spread(d.real), spread(d.imag)
+        store(w.v, i * PAIR, x_r * d_r - x_i * d_i)
+        store(w.v, i * PAIR + WIDTH, x_r * d_i + x_i * d_r)
 
 
 @inner
 def forward(net: Network, w: Lanes) -> None:
     """Substitute through the lower factor, in place."""
     zero = spread(0.0)  # two sums for each part, so that they need not wait for each other
-    for i in range(len(w.dirty)):
+    for i in range(net.n_silent, len(w.dirty)):
         x_r, x_i = load(w.b, i * PAIR), load(w.b, i * PAIR + WIDTH)
         y_r, y_i = zero, zero
-        for k in range(net.l_ptr[i], net.l_split[i]):
+        for k in range(net.l_first[i], net.l_split[i]):
             at = net.l_idx[k] * PAIR
             b_r, b_i = load(w.b, at), load(w.b, at + WIDTH)
-            l_r, l_i = spread(net.base[k].real), spread(net.base[k].imag)
+            l_r, l_i = spread(w.base[k].real), spread(w.base[k].imag)
             x_r, y_r = x_r - l_r * b_r, y_r + l_i * b_i
             x_i, y_i = x_i - l_r * b_i, y_i + l_i * b_r
         for k in range(net.l_split[i], net.l_ptr[i + 1]):
@@ -161,36 +194,36 @@ def backward(net: Network, w: Lanes, lanes: FloatArray) -> None:
             x_i, y_i = x_i - u_r * b_i, y_i + u_i * b_r
         d_r, d_i = load(w.inv_d, i * PAIR), load(w.inv_d, i * PAIR + WIDTH)
         x_r, x_i = x_r + y_r, x_i - y_i
-        b_r, b_i = x_r * d_r - x_i * d_i, x_r * d_i + x_i * d_r
-        store(w.b, i * PAIR, b_r)
-        store(w.b, i * PAIR + WIDTH, b_i)
-        v_r, v_i = load(w.v, i * PAIR), load(w.v, i * PAIR + WIDTH)
-        store(w.v, i * PAIR, chosen(on, b_r, v_r))
-        store(w.v, i * PAIR + WIDTH, chosen(on, b_i, v_i))
-        v_r, v_i = b_r - v_r, b_i - v_i
-        worst = larger(v_r * v_r + v_i * v_i, worst)
-    for i in range(net.n_fixed - 1, -1, -1):
+        worst = follow(w, i, on, x_r * d_r - x_i * d_i, x_r * d_i + x_i * d_r, worst)
+    for i in range(net.n_fixed - 1, net.n_silent - 1, -1):
         x_r, x_i = load(w.b, i * PAIR), load(w.b, i * PAIR + WIDTH)
         y_r, y_i = zero, zero
         for k in range(net.u_ptr[i], net.u_ptr[i + 1]):
             at = net.u_idx[k] * PAIR
             b_r, b_i = load(w.b, at), load(w.b, at + WIDTH)
-            u = net.base[n_lower + k]
+            u = w.base[n_lower + k]
             u_r, u_i = spread(u.real), spread(u.imag)
             x_r, y_r = x_r - u_r * b_r, y_r + u_i * b_i
             x_i, y_i = x_i - u_r * b_i, y_i + u_i * b_r
-        d = net.base[diagonal + i]
+        d = w.base[diagonal + i]
         d_r, d_i = spread(d.real), spread(d.imag)
         x_r, x_i = x_r + y_r, x_i - y_i
-        b_r, b_i = x_r * d_r - x_i * d_i, x_r * d_i + x_i * d_r
-        store(w.b, i * PAIR, b_r)
-        store(w.b, i * PAIR + WIDTH, b_i)
-        v_r, v_i = load(w.v, i * PAIR), load(w.v, i * PAIR + WIDTH)
-        store(w.v, i * PAIR, chosen(on, b_r, v_r))
-        store(w.v, i * PAIR + WIDTH, chosen(on, b_i, v_i))
-        v_r, v_i = b_r - v_r, b_i - v_i
-        worst = larger(v_r * v_r + v_i * v_i, worst)
+        worst = follow(w, i, on, x_r * d_r - x_i * d_i, x_r * d_i + x_i * d_r, worst)
     store(w.worst, 0, worst)
+
+
+@inner
+def follow(  # noqa: PLR0917 - compiled code takes positions
+    w: Lanes, i: int, on: Vector, x_r: Vector, x_i: Vector, worst: Vector
+) -> Vector:
+    """Put a row's solution to its place, and into ``v`` where ``on``; return the worst change."""
+    store(w.b, i * PAIR, x_r)
+    store(w.b, i * PAIR + WIDTH, x_i)
+    v_r, v_i = load(w.v, i * PAIR), load(w.v, i * PAIR + WIDTH)
+    store(w.v, i * PAIR, chosen(on, x_r, v_r))
+    store(w.v, i * PAIR + WIDTH, chosen(on, x_i, v_i))
+    d_r, d_i = x_r - v_r, x_i - v_i
+    return larger(d_r * d_r + d_i * d_i, worst)
 
 
 @inner
@@ -222,3 +255,22 @@ def draw(net: Network, w: Lanes) -> None:
         if j != ground:
             store(w.b, j * PAIR, load(w.b, j * PAIR) + c_r)
             store(w.b, j * PAIR + WIDTH, load(w.b, j * PAIR + WIDTH) + c_i)
+
+
+@inner
+def errors_of(net: Network, w: Lanes) -> None:
+    """Set by how many volts each regulator's compensated voltage is too low; see `control.error_of`."""
+    one = spread(1.0)
+    for k in range(len(net.control)):
+        phase = net.control[k, 1]
+        at, to = net.reg[phase, 1] * PAIR, net.reg[phase, 2] * PAIR
+        ratio = load(w.ratio, phase * WIDTH)
+        weight = one / (ratio * ratio)
+        o_r, o_i = load(w.v, to), load(w.v, to + WIDTH)
+        d_r, d_i = ratio * load(w.v, at) - o_r, ratio * load(w.v, at + WIDTH) - o_i
+        z = complex(net.settings[k, 3], net.settings[k, 4]) * net.reg_y[phase]
+        z_r, z_i = spread(z.real) * weight, spread(z.imag) * weight
+        volts = spread(net.settings[k, 2])
+        s_r = o_r * volts - (z_r * d_r - z_i * d_i)
+        s_i = o_i * volts - (z_r * d_i + z_i * d_r)
+        store(w.error, k * WIDTH, spread(net.settings[k, 0]) - root(s_r * s_r + s_i * s_i))

@@ -16,7 +16,7 @@ import pandapower as pp
 from lightsim2grid.network import init_from_pandapower
 
 from heron.powergrid.networks import Grid
-from simulator.engines import kernels
+from simulator.engines import control, kernels, matrix
 from simulator.engines.arrays import Case, Network, Work
 from simulator.engines.base import BoolArray, ComplexArray, IntArray
 from simulator.engines.fixed_point import BalancedEngine
@@ -141,15 +141,15 @@ def begin(net: Network, w: Work, case: Case) -> int:
 @kernel
 def unloaded(net: Network, w: Work, case: Case) -> None:
     """Set the voltages to those without any load."""
-    kernels.update_matrix(net, w, case.taps)
-    kernels.factor(net, w)
+    matrix.update_matrix(net, w, case.taps)
+    matrix.factor(net, w)
     kernels.no_load(net, w, case.v)
 
 
 @kernel
 def controls(net: Network, w: Work, case: Case, dt_s: float) -> tuple[int, int]:
     """Let regulators and capacitors act."""
-    return kernels.act(net, w.switched, case, dt_s)
+    return control.controls(net, w, case, dt_s)
 
 
 @kernel
@@ -158,8 +158,8 @@ def end(  # noqa: PLR0917 - compiled code takes positions
 ) -> None:
     """Count on the controls' waiting over ``dt_s``, unless it is 0, and fill the results."""
     if dt_s > 0.0:
-        kernels.wait(net, case, dt_s)
-    kernels.update_matrix(net, w, case.taps)
+        control.wait(net, case, dt_s)
+    matrix.update_matrix(net, w, case.taps)
     kernels.finish(net, w, case, moves, switchings)
 
 

@@ -67,6 +67,8 @@ class RegulatorPhase:
         y: Series admittance at neutral, pu.
         owner: Index of the regulator.
         step_pu: Ratio of one step.
+        moves: Whether a control or a command moves it. One that stands still may be given any
+            tap, too, but a change of it factors the whole matrix anew.
     """
 
     i: int
@@ -74,6 +76,7 @@ class RegulatorPhase:
     y: complex
     owner: int
     step_pu: float
+    moves: bool
 
 
 @dataclass(slots=True)
@@ -204,14 +207,16 @@ def threephase_model(grid: Grid) -> NodalModel:
                 (ids[0], ids[1 % n], ids[2 % n]) if n != 2 else (ids[0], ids[1], ids[0]),
             )
         )
+    commanded = commanded_regulators(grid)
     for owner, regulator in enumerate(grid.regulators):
+        moves = regulator.control is not None or owner in commanded
         y = regulator_admittance(regulator, kv[regulator.from_bus])
         model.regulator_controls.append(
             RegulatorMeasure(regulator.control, kv[regulator.to_bus] * 1e3, regulator.max_tap)
         )
         for p in regulator.phases:
             i, j = index[regulator.from_bus, p], index[regulator.to_bus, p]
-            model.regulators.append(RegulatorPhase(i, j, y, owner, regulator.step_pu))
+            model.regulators.append(RegulatorPhase(i, j, y, owner, regulator.step_pu, moves))
             floating = -1j * ANTIFLOAT * regulator.kva / len(regulator.phases) / 1e3
             floating *= (kv[regulator.from_bus] / regulator.kv_ln) ** 2
             model.triplets += [(i, i, floating), (j, j, floating)]
@@ -250,6 +255,11 @@ def threephase_model(grid: Grid) -> NodalModel:
         a, b, c = (index[microgrid.connection_bus, p] for p in "abc")
         model.pcc_nodes.append((a, b, c))
     return model
+
+
+def commanded_regulators(grid: Grid) -> set[int]:
+    """Return the indices of the regulators that devices command."""
+    return {k for changer in grid.tap_changers for k in changer.regulators}
 
 
 def line_terminals(nodes: list[int], y: ComplexArray, rated: float, n_ends: int) -> list[Terminal]:

@@ -27,6 +27,7 @@ from simulator.engines.nodal import (
     RegulatorPhase,
     Shunt,
     Terminal,
+    commanded_regulators,
     line_terminals,
 )
 
@@ -172,11 +173,13 @@ def balanced_model(grid: Grid) -> NodalModel:
         model.capacitor_controls.append(
             CapacitorMeasure(capacitor.control, kv[capacitor.bus] * 1e3, (node, node, node))
         )
+    commanded = commanded_regulators(grid)
     for owner, bank in enumerate(banks_of(grid)):
         ohm = bank.kv_ln**2 * 1e3 / bank.phase_kva
         y = kv[bank.from_bus] ** 2 / (complex(bank.r_pct, bank.x_pct) / 100.0 * ohm)
         i, j = index[bank.from_bus], index[bank.to_bus]
-        model.regulators.append(RegulatorPhase(i, j, y, owner, bank.step_pu))
+        moves = bank.control is not None or not commanded.isdisjoint(bank.members)
+        model.regulators.append(RegulatorPhase(i, j, y, owner, bank.step_pu, moves))
         model.regulator_controls.append(
             RegulatorMeasure(bank.control, kv[bank.to_bus] * 1e3, bank.max_tap, len(bank.members))
         )

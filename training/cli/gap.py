@@ -66,10 +66,13 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _setup(args: argparse.Namespace) -> Setup:
-    from heron.powergrid.setups import as_setup, load_setup
+    from heron.powergrid.setups import as_setup, load_setup, read_setup
+    from heron.powergrid.setups.loader import find_config
 
-    config = load_setup(args.setup)
-    return as_setup({**config, "observe_timing": True} if args.observe_timing else config)
+    if not args.observe_timing:
+        return read_setup(args.setup)
+    config = {**load_setup(args.setup), "observe_timing": True}
+    return as_setup(config, path=find_config(args.setup))
 
 
 def _study(args: argparse.Namespace) -> int:

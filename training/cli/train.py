@@ -62,6 +62,12 @@ def _parser() -> argparse.ArgumentParser:
         help="how the agents coordinate: setpoint (default), price, p2p, consensus, system, or "
         "module:NAME or FILE.py:NAME; all but setpoint sample one environment at a time",
     )
+    add(
+        "--shield",
+        action="store_true",
+        help="train with the network's voltage shield before the devices; samples one environment "
+        "at a time",
+    )
     add("--independent-policies", action="store_true", help="one policy a microgrid")
     add("--checkpoint-freq", type=int, help="updates between checkpoints")
     add("--checkpoint-dir", type=Path, help="directory of the run")

@@ -27,6 +27,7 @@ from heron.powergrid.quantities import Measurements, Setpoint
 from heron.powergrid.registers import RegisterResolution, site_plan
 from heron.powergrid.setups import Setup, as_setup
 from simulator import Plant
+from training.envs.action_gate import ActionGate
 from training.envs.days import first_days
 from training.envs.event_mode import EventMode
 from training.envs.timing import timing_of
@@ -45,9 +46,10 @@ _ENV_KEYS = (
     "event_driven",
     "timing",
     "timing_jitter",
+    "shield",
 )
 
-_SWITCHES = ("centralized", "through_registers", "event_driven")
+_SWITCHES = ("centralized", "through_registers", "event_driven", "shield")
 _NUMBERS = "fiu"
 
 StepReturn = tuple[
@@ -79,6 +81,9 @@ class NetworkedGridEnv(PettingZooParallelEnv):
 
     A subclass builds network and agents and may change the reward, with the three hooks
     `_build_net`, `_build_agents` and `_reward_and_safety`.
+
+    With ``shield`` the network's shield stands between the actions and the devices, as
+    ``shield-network:`` puts it before a policy.
 
     ``protocol`` chooses how the agents coordinate, as `heron.powergrid.agents.scheme_of` takes
     it; ``setpoint`` if it is not given.
@@ -142,6 +147,7 @@ class NetworkedGridEnv(PettingZooParallelEnv):
         self._accountant = Accountant(self.setup)
         timing = timing_of(own.get("timing"), own.get("timing_jitter"))
         self.event_mode = EventMode(self, timing) if own.get("event_driven") else None
+        self._gate = ActionGate(self.setup, self.codecs) if own.get("shield") else None
         self._rng = np.random.default_rng(config.seed)
         profiles = self.setup.profiles
         self._days = first_days(profiles.train_days if self.train else profiles.test_days, config)
@@ -249,7 +255,10 @@ class NetworkedGridEnv(PettingZooParallelEnv):
         self._update_agents(self._seen(measurements))
         if self.event_mode is not None:
             self.event_mode.start(measurements.time_s, plant_seed)
-        return self.observations(), {agent: {"day": day} for agent in self.agents}
+        observations = self.observations()
+        if self._gate is not None:
+            self._gate.begin(observations)
+        return observations, {agent: {"day": day} for agent in self.agents}
 
     def step(self, actions: Mapping[str, FloatArray]) -> StepReturn:
         """Let all agents act, and the plant advance by one control step.
@@ -263,6 +272,8 @@ class NetworkedGridEnv(PettingZooParallelEnv):
                 not finite; nobody is told anything then.
         """
         self._check(actions)
+        if self._gate is not None:
+            actions = self._gate.let_through(actions)
         try:
             if self.event_mode is None:
                 self.accounts = self.advance(self._apply(self._of_agents(actions)), self._step_s)
@@ -278,6 +289,8 @@ class NetworkedGridEnv(PettingZooParallelEnv):
             mean = sum(rewards.values()) / len(rewards)
             rewards = dict.fromkeys(rewards, mean)
         observations = self.observations()
+        if self._gate is not None:
+            self._gate.see(observations)
         over = self._t >= self.max_episode_steps
         infos = self._infos()
         ended = dict.fromkeys(self.agents, False), dict.fromkeys(self.agents, over)

@@ -109,6 +109,7 @@ def solve_dispatch(
     use_network: bool = True,
     free_regulators: bool = False,
     relax: bool = False,
+    cap_losses: bool = False,
 ) -> Dispatch:
     """Solve the dispatch of all devices.
 
@@ -124,6 +125,8 @@ def solve_dispatch(
         relax: Take away what only serves to keep the relaxation exact (upper limits on voltages
             without losses, the small cost of current), so that the value is a bound on that of
             every plan for the balanced equivalent.
+        cap_losses: At negative prices, keep losses to what can be lost at most: otherwise the
+            relaxation earns money by inventing them, and its value is no use as a bound.
 
     Raises:
         DispatchError: No solution was found.
@@ -132,6 +135,8 @@ def solve_dispatch(
     flow = BranchFlow(network, forecast, devices.p, devices.q)
     if use_network:
         flow.add_network(free_regulators, relax)
+        if cap_losses:
+            flow.cap_losses(config, forecast)
         if limits is None:
             flow.add_band(config, margin_pu)
         else:

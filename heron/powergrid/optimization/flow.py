@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from heron.powergrid.optimization.forecast import Forecast
+from heron.powergrid.optimization.loss_caps import flow_ranges
 from heron.powergrid.optimization.network import RadialNetwork
 from heron.powergrid.optimization.node_limits import NodeLimits
 from heron.powergrid.setups import SetupConfig
@@ -91,6 +92,17 @@ class BranchFlow:
         self.head = sent_p[:, 0] - inject_p[:, 0]
         self._v, self._current = v, current
         self._flows = (flow_p, flow_q, behind)
+
+    def cap_losses(self, config: SetupConfig, forecast: Forecast) -> None:
+        """Keep losses at negative prices to what can be lost; see `loss_caps`."""
+        network, steps = self._network, np.flatnonzero(forecast.price < 0.0)
+        if not steps.size:
+            return
+        flow_p, flow_q, _ = self._flows
+        arrives_p = flow_p - self._current @ np.diag(network.r_pu)
+        arrives_q = flow_q - self._current @ np.diag(network.x_pu)
+        ranges = flow_ranges(network, config, forecast, self._load, self._slope)
+        self.constraints.append(ranges.cap(arrives_p, arrives_q, self._current, steps))
 
     def _without_losses(self, v: Any, inject_p: Any, inject_q: Any) -> Any:
         """Return squared voltages as if nothing were lost: never below the real ones.

@@ -28,7 +28,7 @@ from heron.powergrid.optimization.projection import (
 
 FloatArray = npt.NDArray[np.float64]
 
-NEAR_PU = 0.015
+NEAR_PU = 0.01
 """A node farther inside the band than this is left out of the programme."""
 STEP_MW = 0.02
 """Change by which sensitivities are found."""
@@ -51,7 +51,7 @@ class NetworkShieldSettings:
         rounds: How often at most voltages are linearised.
     """
 
-    margin_pu: float = 0.001
+    margin_pu: float = 0.003
     tail: float = 0.02
     far_weight: float = 0.2
     p_usd_per_mw2: float = 20.0

@@ -124,7 +124,9 @@ class StepOutlook:
         mean = means.reshape(-1, n_columns)
         away = self._rows - mean
         before = np.stack([np.roll(away, k, axis=0) for k in range(1, ORDER + 1)])
-        taught = np.flatnonzero(np.repeat(trains, self._per_day))
+        among = np.repeat(trains, self._per_day)
+        # a training step whose steps before lie in a test day teaches nothing
+        taught = np.flatnonzero(np.all([np.roll(among, k) for k in range(ORDER + 1)], axis=0))
         self._expected = mean.copy()
         for c in range(n_columns):
             weights, *_ = np.linalg.lstsq(before[:, taught, c].T, away[taught, c], rcond=None)

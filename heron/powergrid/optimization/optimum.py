@@ -4,7 +4,7 @@ The plan is feasible: it is what a plant really did with it, regulators moving o
 It is found by solving the dispatch on the balanced equivalent, running it in the plant, moving
 each node's limit by how far the plant was off there, and solving again. The bounds are values of
 the dispatch without these corrections, so that plan and bounds enclose the true optimum as far as
-the equivalent holds.
+the equivalent holds, and no voltage falls below `loss_caps.FLOOR_PU` at a negative price.
 """
 
 from __future__ import annotations
@@ -94,13 +94,13 @@ def find_optimum(
         DispatchError: No solution was found.
     """
     config = setup.config
-    # At a negative price a relaxation would earn money by inventing losses.
-    relax = bool(forecast.price.min() >= 0.0)
     bound, free_bound = (
-        solve_dispatch(network, config, forecast, soc, free_regulators=free, relax=relax)
+        solve_dispatch(
+            network, config, forecast, soc, free_regulators=free, relax=True, cap_losses=True
+        )
         for free in (False, True)
     )
-    plan = solve_dispatch(network, config, forecast, soc)
+    plan = solve_dispatch(network, config, forecast, soc, cap_losses=True)
     corrections = NodeCorrections(network, plant.nodes, config.v_limits_pu)
     best: tuple[Dispatch, Recheck] | None = None
     idle_rounds = done = 0
@@ -115,7 +115,7 @@ def find_optimum(
             break
         share = 1.0 if done == 1 else 0.5
         limits = corrections.learn(plan.v_pu, plan.v_upper_pu, real, share)
-        plan = solve_dispatch(network, config, forecast, soc, limits=limits)
+        plan = solve_dispatch(network, config, forecast, soc, limits=limits, cap_losses=True)
     return Optimum(
         *best,
         bound.cost_usd + bound.penalty_usd,

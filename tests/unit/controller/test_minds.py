@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.minds import POLICIES_FOLDER, build_minds, policy_sources
+from controller.minds import POLICIES_FOLDER, build_minds, policy_sources, require_all
 from heron.errors import ConfigError, ManifestMismatch, PolicyError
 from heron.policy import OnnxPolicy
 from heron.policy.baselines import IdlePolicy, RulePolicy
@@ -67,6 +67,17 @@ def test_what_the_shield_moved_goes_with_the_decision(setup: Setup) -> None:
     assert noted[0] == ""
     assert noted[1].startswith("shield: ")
     assert "q_mvar" in noted[1]
+
+
+def test_the_networks_shield_hears_all_coordinators_or_none(setup: Setup, shipped: Path) -> None:
+    minds = build_minds(setup, [f"shield-network:{shipped}"])
+    assert all(mind.proposes for mind in minds)
+    assert minds[0].policy_name.startswith("shield-network:MG1.onnx:")
+    assert len({id(mind.policy.shield) for mind in minds}) == 1  # type: ignore[attr-defined]
+    with pytest.raises(ConfigError, match="all coordinators of the site behind it"):
+        build_minds(setup, ["rule", "MG1=shield-network:rule"])
+    with pytest.raises(ConfigError, match="in one process"):
+        require_all(minds[:2], 3)
 
 
 def test_a_policy_of_another_microgrid_is_refused_with_the_field(

@@ -16,6 +16,7 @@ from heron.errors import PolicyError
 from heron.messaging.bus import InMemoryBus, MemoryHub
 from heron.messaging.topics import ALARM, CLOCK, COMMAND, STATUS
 from heron.messaging.wire import Status
+from heron.policy.together import decide
 from heron.powergrid.setups import Setup
 
 STEP_S = 900.0
@@ -23,7 +24,7 @@ DAY = 40
 Controlled = Callable[..., AbstractAsyncContextManager[tuple[Any, ControllerRuntime]]]
 
 
-@pytest.mark.parametrize("policy", ["none", "rule"])
+@pytest.mark.parametrize("policy", ["none", "rule", "shield-network:rule"])
 async def test_the_deployed_coordinators_do_exactly_what_the_environment_does(
     setup: Setup, controlled: Controlled, policy: str
 ) -> None:
@@ -44,7 +45,7 @@ async def test_the_deployed_coordinators_do_exactly_what_the_environment_does(
             commands = dict([await anext(messages) for _ in setup.config.device_ids])
             assert {c.step for c in commands.values()} == {field.now.step}
             field.act(commands)
-            obs, *_ = env.step({a: policies[a].act(o) for a, o in obs.items()})
+            obs, *_ = env.step(decide(policies, obs))
             for name, reading in field.now.devices.items():
                 expected = env.measurements.devices[name]
                 assert (reading.p_mw, reading.q_mvar, reading.soc) == (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,36 @@ def test_balanced_engines_show_the_positive_sequence(
 ) -> None:
     document = answer(capsys, "ieee13", "--solve", "--engine", engine, "--json")
     assert set(document["buses"]["671"]) == {"1"}
+
+
+def test_loading_has_a_key_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    plain = answer(capsys, "ieee13", "--solve", "--json")
+    document = answer(capsys, "ieee13", "--loading", "--json")
+    loading = document.pop("loading_pct")
+    assert document == plain
+    current_a = document["source_kw"] / (4.16 / 3**0.5) / 3
+    assert loading["650632"] / 100.0 * 730.0 == pytest.approx(current_a, rel=0.2)
+    assert 0.0 <= loading["671680"] < 0.1  # nothing hangs on it
+    assert loading["xfm1"] > 90.0  # 500 kVA that feed 494
+
+
+def test_loading_is_listed_from_the_highest_with_what_has_no_rating(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(["ieee123", "--loading"]) == 0
+    table = capsys.readouterr().out.split("branch", 1)[1].splitlines()
+    shown = [float(line.split()[-2]) for line in table[1:-1]]
+    assert shown == sorted(shown, reverse=True)
+    assert table[-1].startswith("without a rating: l61, l62, l63, l64, l65, sw1")
+
+
+def test_positions_follow_the_range_of_each_regulator() -> None:
+    grid = find_grid("ieee13")
+    fine = grid.regulators[0].model_copy(update={"step_pu": 0.0125, "max_tap": 8, "tap": 0})
+    grid = replace(grid, regulators=(fine, *grid.regulators[1:]))
+    assert with_taps(grid, {fine.name: 1.05}).regulators[0].tap == 4
+    with pytest.raises(ConfigError, match="expected a position from -8 to 8"):
+        with_taps(grid, {fine.name: 9})
 
 
 def test_without_solve_it_describes(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy.typing as npt
 import pytest
 
 from heron.policy import PolicyCodec
+from training.cli import gap
 from training.cli.train import options_from
 from training.envs import MultiAgentMicrogrids, make_env
 from training.envs.robustness import Robustness
@@ -145,3 +147,12 @@ def test_command_line_of_a_run_keeps_the_option() -> None:
     assert options.command_line() == "heron train --observe-timing --robust field"
     assert options.setup_overrides()["observe_timing"] is True
     assert "observe_timing" not in options_from([])[0].setup_overrides()
+
+
+def test_gap_command_takes_policies_that_observe_their_timing(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    argv = ["rule", "--preset", "training", "--days", "14", "--observe-timing", "--json"]
+    assert gap.run(argv) == 0
+    (row,) = json.loads(capsys.readouterr().out)["rows"]
+    assert row["gap"] == 0.0
