@@ -217,7 +217,8 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="[AGENT=]SOURCE",
-        help="none, rule, a folder with AGENT.onnx files, or a file; may be repeated "
+        help="a baseline (none, rule, ...), a folder with AGENT.onnx files, or a file; behind a "
+        "voltage shield with shield: or shield-network: before it; may be repeated "
         "(default: the policies that ship with the setup, else rule)",
     )
     add(

@@ -146,8 +146,8 @@ def with_loads(grid: Grid, loads: Mapping[str, Any], source: str = "") -> Grid:
 def with_taps(grid: Grid, taps: Mapping[str, Any], source: str = "") -> Grid:
     """Return the grid with the named regulators at other positions.
 
-    A position is a whole number (most have -16 to 16), a ratio with a decimal point (0.9 to 1.1), or a pair
-    [ratio, position] as OpenDSS gives it.
+    A position is a whole number (most have -16 to 16), a ratio with a decimal point (0.9 to 1.1),
+    or a pair [ratio, position] as OpenDSS gives it.
 
     Raises:
         ConfigError: Unknown regulators or positions.

@@ -259,7 +259,7 @@ def draw(net: Network, w: Lanes) -> None:
 
 @inner
 def errors_of(net: Network, w: Lanes) -> None:
-    """Set by how many volts each regulator's compensated voltage is too low; see `control.error_of`."""
+    """Set by how many volts each regulator's voltage is too low; see `control.error_of`."""
     one = spread(1.0)
     for k in range(len(net.control)):
         phase = net.control[k, 1]

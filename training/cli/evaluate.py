@@ -42,7 +42,8 @@ def _parser() -> argparse.ArgumentParser:
         "policy",
         nargs="*",
         help="a directory with one AGENT.onnx per microgrid, or a baseline: qp, qp-network, mpc, "
-        "mpc-network, mpc-perfect; 'shield:' before a policy puts it behind the voltage shield; "
+        "mpc-network, mpc-perfect; 'shield:' before a policy puts it behind its microgrid's "
+        "voltage shield, 'shield-network:' all behind the network's; "
         "'optimum' plans the days whose optimum is not known (some 20 s a day). Without any: the "
         "policies that ship with the setup",
     )

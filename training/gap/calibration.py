@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from heron.errors import ConfigError, ConfigProblem
+from heron.policy.together import decide
 from heron.powergrid.agents import DeviceAgent
 from heron.powergrid.quantities import Setpoint
 from heron.powergrid.setups import Setup, SetupConfig, read_setup
@@ -279,7 +280,7 @@ def _run(
     for _ in range(steps):
         actions = {}
         if mode is None:
-            actions = {a: policies[a].act(obs) for a, obs in env.observations().items()}
+            actions = decide(policies, env.observations())
         env.step(actions)
         env.agents = list(env.possible_agents)
         assert env.accounts is not None

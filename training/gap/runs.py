@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from heron.errors import ConfigError
+from heron.policy.together import begin, decide
 from heron.powergrid.setups import Setup
 from training.envs import MultiAgentMicrogrids
 from training.envs.event_mode import ActingPolicy, ObservedPolicy
@@ -94,13 +95,15 @@ def _run_day(
     env: MultiAgentMicrogrids, policies: Mapping[str, ActingPolicy], day: int, seed: int
 ) -> tuple[float, float]:
     observations, _ = env.reset(seed=seed, options={"day": day})
+    begin(policies)
     timed = env.event_mode is not None
     for agent_id, agent in env.agent_dict.items():
         policy = ObservedPolicy(policies[agent_id], env.codecs[agent_id])
         agent.policy = policy if timed else None
     cost = safety = 0.0
     while env.agents:
-        actions = {} if timed else {a: policies[a].act(observations[a]) for a in env.agents}
+        seen = {a: observations[a] for a in env.agents}
+        actions = {} if timed else decide(policies, seen)
         observations, _, terminated, _, infos = env.step(actions)
         if any(terminated.values()):
             raise ConfigError(f"day {day}: {next(iter(infos.values()))['power_flow_diverged']}")

@@ -21,7 +21,7 @@ SLACK_PU = 0.02
 """Unit of the slacks, which keeps the programme well scaled."""
 SLACK_USD_PER_PU = 10_000.0
 """Price of leaving the band, $/h: far above what any device's power costs."""
-ACCURACY = 1e-5
+ACCURACY = 1e-4
 TOLERANCE_PU = 1e-9
 
 

@@ -7,13 +7,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from heron.powergrid.networks import Grid, compose, grid_of, load_feeder
+from heron.powergrid.networks import Grid, compose
 from heron.powergrid.setups import read_setup
 from simulator.engines import Engine, GridState, Injections, make_engine
 from simulator.engines.batch import make_batch_engine
 from simulator.engines.factors import elimination_order, silent_order
 from simulator.engines.fixed_point import ThreePhaseEngine
-from simulator.engines.nodal import threephase_model
+from simulator.engines.nodal import (
+    GROUND,
+    NodalModel,
+    RegulatorPhase,
+    Shunt,
+    threephase_model,
+)
 from simulator.engines.ordering import order_nodes
 
 CHAIN = {0: {1}, 1: {0, 2}, 2: {1, 3}, 3: {2, 4}, 4: {3}}
@@ -51,45 +57,23 @@ def test_a_tap_change_touches_only_the_ends_of_the_moving_regulators(setup_grid:
 
 
 def test_where_that_would_fill_the_factors_the_path_to_the_source_is_touched() -> None:
-    """Regulators around one large part of the network would couple each with all others."""
-    grid = grid_of(load_feeder("ieee123"))
-    control = compose(read_setup("ieee34_ieee13").config).regulators[0].control
-    heads = [x for x in grid.lines if len(x.phases) == 1][:40]
-    buses = {b.name: b for b in grid.buses}
-    split, added = [], []
-    like = grid.regulators[0]
-    for line in heads:
-        bus = buses[line.from_bus]
-        new = replace_bus(bus, f"{line.name} in")
-        added.append((line, new))
-        split.append(
-            like.model_copy(
-                update={
-                    "name": f"r {line.name}",
-                    "from_bus": line.from_bus,
-                    "to_bus": new.name,
-                    "phases": line.phases,
-                    "tap": 0,
-                    "control": control,
-                }
-            )
-        )
-    moved = {line.name: line.model_copy(update={"from_bus": new.name}) for line, new in added}
-    many = replace(
-        grid,
-        buses=(*grid.buses, *(new for _, new in added)),
-        lines=tuple(moved.get(x.name, x) for x in grid.lines),
-        regulators=(*grid.regulators, *split),
+    """Thirty regulators around one bus would couple each with all others."""
+    n = 30
+    model = NodalModel(
+        nodes=(("source", "1"), ("hub", "1"), *((f"{x}{k}", "1") for x in "ab" for k in range(n))),
+        multiplicity=1,
+        source=[0],
+        source_v=np.ones(1, np.complex128),
     )
-    order = order_nodes(threephase_model(many))
-    lengths = [len(row) for row in order.pattern.upper]
-    assert max(lengths) <= 12
-    v = half(make_engine("threephase", many), make_engine("threephase", many).initial_state())
-    assert np.all(np.abs(v) > 0.8)
-
-
-def replace_bus(bus: object, name: str) -> object:
-    return bus.model_copy(update={"name": name})  # type: ignore[attr-defined]
+    model.stamp([0, 1], np.array([[1.0, -1.0], [-1.0, 1.0]], np.complex128))
+    for k in range(n):
+        spoke, end = 2 + k, 2 + n + k
+        model.stamp([1, spoke], np.array([[1.0, -1.0], [-1.0, 1.0]], np.complex128))
+        model.regulators.append(RegulatorPhase(spoke, end, 1.0 + 0j, k, 0.00625, moves=True))
+        model.loads.append(Shunt(end, GROUND, 0.1 + 0j, 0, 1.0, k))
+    order = order_nodes(model)
+    assert max(len(row) for row in order.pattern.upper) == 1
+    assert order.slot[1] == order.n - 1  # the hub comes last, and so every tap change touches it
 
 
 def test_regulators_that_stand_still_may_be_given_any_tap(setup_grid: Grid) -> None:
