@@ -156,10 +156,22 @@ def controls(net: Network, w: Work, case: Case, dt_s: float) -> tuple[int, int]:
 def end(  # noqa: PLR0917 - compiled code takes positions
     net: Network, w: Work, case: Case, dt_s: float, moves: int, switchings: int
 ) -> None:
-    """Count on the controls' waiting over ``dt_s``, unless it is 0, and fill the results."""
+    """Count on the controls' waiting over ``dt_s``, unless it is 0, and fill the results.
+
+    One substitution makes the voltages consistent first: what the solver leaves, 1e-9 pu, is
+    kilowatts across a nearly ideal switch or regulator.
+    """
     if dt_s > 0.0:
         control.wait(net, case, dt_s)
     matrix.update_matrix(net, w, case.taps)
+    matrix.factor(net, w)
+    n = len(w.inv_d)
+    for i in range(n):
+        w.b[i] = w.rhs[i]
+    kernels.draw(net, w, case.v)
+    matrix.substitute(net, w)
+    for i in range(net.n_silent, n):
+        case.v[i] = w.b[i]
     kernels.finish(net, w, case, moves, switchings)
 
 

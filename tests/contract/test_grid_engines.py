@@ -107,6 +107,25 @@ def test_balanced_engines_agree_with_pandapower(
         np.testing.assert_allclose(x.device_v_pu, y.device_v_pu, atol=1e-6)
 
 
+@pytest.mark.parametrize("feeder", ["ieee13", "ieee34", "ieee34mod1", "ieee123"])
+@pytest.mark.parametrize("name", [n for n in ENGINES if n not in FAST])
+def test_balanced_engines_agree_on_every_feeder_at_its_published_taps(
+    name: str, feeder: str
+) -> None:
+    """Buses with loads of several kinds, and nearly ideal switches beside the source."""
+    grid = grid_of(load_feeder(feeder))
+    rng, n = np.random.default_rng(7), len(grid.devices)
+    injections = Injections(rng.uniform(0.6, 1.0, len(grid.loads)), np.zeros(n), np.zeros(n))
+    x, y = (
+        engine.solve(injections, engine.initial_state(), move_taps=False)
+        for engine in (make_engine("balanced", grid), make_engine(name, grid))
+    )
+    assert np.max(np.abs(np.abs(x.v_pu) - np.abs(y.v_pu))) <= 1e-6
+    assert x.losses_mw == pytest.approx(y.losses_mw, abs=1e-5)
+    assert x.source_p_mw == pytest.approx(y.source_p_mw, abs=1e-5)
+    assert x.source_q_mvar == pytest.approx(y.source_q_mvar, abs=1e-5)
+
+
 @pytest.mark.parametrize("feeder", ["ieee13", "ieee34", "ieee123"])
 def test_load_sweep_to_collapse_has_equal_verdicts(feeder: str) -> None:
     """Constant power: with other loads pandapower gives up long before the collapse."""

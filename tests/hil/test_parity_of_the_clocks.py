@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from heron.policy.baselines import IdlePolicy
+from heron.policy.together import decide
 from heron.powergrid import setups
 from heron.powergrid.quantities import Measurements
 from heron.powergrid.registers import site_plan
@@ -106,8 +107,7 @@ def run_environment(policy: str, day: int, protocol: str = "setpoint") -> list[M
     observations, _ = env.reset(seed=SEED, options={"day": day})
     trajectory = [env.measurements]
     while env.agents:
-        actions = {agent: policies[agent].act(observations[agent]) for agent in env.agents}
-        observations, *_ = env.step(actions)
+        observations, *_ = env.step(decide(policies, observations))
         trajectory.append(env.measurements)
     return trajectory
 
@@ -115,8 +115,14 @@ def run_environment(policy: str, day: int, protocol: str = "setpoint") -> list[M
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("policy", "day"),
-    [("rule", 16), (SHIPPED, 100), ("optimum", 17), ("shield:droop", 100)],
-    ids=["rule", "shipped", "optimum", "shielded"],
+    [
+        ("rule", 16),
+        (SHIPPED, 100),
+        ("optimum", 17),
+        ("shield:droop", 100),
+        ("shield-network:droop", 100),
+    ],
+    ids=["rule", "shipped", "optimum", "shielded", "network-shielded"],
 )
 def test_deployed_loop_follows_the_environment_step_by_step(
     policy: str, day: int, run_deployed: Deployed

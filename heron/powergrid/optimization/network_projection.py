@@ -53,7 +53,7 @@ class NetworkShieldSettings:
 
     margin_pu: float = 0.003
     tail: float = 0.02
-    far_weight: float = 0.2
+    far_weight: float = 0.05
     p_usd_per_mw2: float = 20.0
     q_usd_per_mvar2: float = 2.0
     rounds: float = 5.0
