@@ -37,6 +37,9 @@ below the collapse where most loads do (at 1.5 of 2.4 times the published load o
 _SHARES = tuple(f"const_{kind}_{part}_percent" for kind in "iz" for part in "pq")
 """Columns of a load that say which part of its power follows the voltage, and how."""
 
+BELOW_ONE = 1.0 - 1e-12
+"""Keeps rounded shares from adding up to more than 100 %, which pandapower refuses."""
+
 
 class PandapowerEngine:
     """Newton-Raphson by ``pandapower.runpp``; the reference for the balanced engines."""
@@ -158,7 +161,7 @@ class PandapowerEngine:
             weight = power[name.split("_")[2]]
             total, part = np.bincount(bus, weight), np.bincount(bus, weight * own)
             share = np.divide(part, total, out=np.zeros_like(total), where=total != 0.0)
-            net.load[name] = share[bus]
+            net.load[name] = share[bus] * BELOW_ONE
 
     def _run(self, positions: IntArray, v: ComplexArray) -> ComplexArray:
         net = self._net

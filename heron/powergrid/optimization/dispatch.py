@@ -153,8 +153,11 @@ def solve_dispatch(
     energy = h * (price @ flow.head) - STORED_ENERGY_VALUE * gained
     cost = devices.cost + energy
     penalty = config.penalty * h * flow.violation
+    tightening: Any = 0.0 if relax else LOSS_COST_USD_PER_MWH * h * flow.losses
+    if cap_losses and not relax:  # a plan must not count on what the network would not lose
+        tightening += h * (np.maximum(-price, 0.0) @ flow.step_losses)
     problem = cp.Problem(
-        cp.Minimize(cost + penalty + (0.0 if relax else LOSS_COST_USD_PER_MWH * h * flow.losses)),
+        cp.Minimize(cost + penalty + tightening),
         [*devices.constraints, *flow.constraints],
     )
     _solve(problem, f"no dispatch from {forecast.start_s:g} s on")

@@ -34,6 +34,7 @@ class BranchFlow:
         constraints: Of what was added.
         head: (T,) power that the source supplies, MW.
         losses: Sum over branches and steps, MW.
+        step_losses: (T,) the same of each step.
         violation: Sum of what leaves the band over nodes and steps, pu.
     """
 
@@ -51,6 +52,7 @@ class BranchFlow:
         self._current: Any = None
         self.constraints: list[Any] = []
         self.losses: Any = 0.0
+        self.step_losses: Any = np.zeros(forecast.n_steps)
         self.violation: Any = 0.0
         total = (self._load + self._slope)[:, :, 0].sum(axis=1)
         self.head: Any = total - cp.sum(p_mw, axis=1)
@@ -88,7 +90,8 @@ class BranchFlow:
                 aim = held.v2 + held.p * flow_p[:, k] + held.q * flow_q[:, k]
                 self.constraints.append(cp.abs(v[:, k + 1] - aim) <= held.half_band)
         self._upper = v if free_regulators or relax else self._without_losses(v, inject_p, inject_q)
-        self.losses = cp.sum(current @ r)
+        self.step_losses = cp.sum(current @ r, axis=1)
+        self.losses = cp.sum(self.step_losses)
         self.head = sent_p[:, 0] - inject_p[:, 0]
         self._v, self._current = v, current
         self._flows = (flow_p, flow_q, behind)

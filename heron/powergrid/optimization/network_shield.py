@@ -14,6 +14,7 @@ at the edge decides.
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -51,8 +52,14 @@ MODEL_OFF_PU = 0.02
 """A device's voltage this far from the model's means that the model is not of this network."""
 HELD_STEPS = 3
 """Steps for which one that says nothing is taken to hold its set-points: as a command lives."""
+REMEMBERED = 100_000
+"""Rounds of which the record keeps what was off."""
 SAME_MW = 1e-6
 CURTAILED_MW = 1e-4
+
+
+def _newest() -> deque[float]:
+    return deque(maxlen=REMEMBERED)
 
 
 @dataclass(slots=True)
@@ -73,9 +80,9 @@ class ShieldRecord:
     moved: int = 0
     unresolved: int = 0
     blind: int = 0
-    linear_pu: list[float] = field(default_factory=list)
-    step_pu: list[float] = field(default_factory=list)
-    meter_pu: list[float] = field(default_factory=list)
+    linear_pu: deque[float] = field(default_factory=_newest)
+    step_pu: deque[float] = field(default_factory=_newest)
+    meter_pu: deque[float] = field(default_factory=_newest)
 
 
 @dataclass(slots=True)
