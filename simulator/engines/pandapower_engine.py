@@ -160,7 +160,7 @@ class PandapowerEngine:
         for name, own in self._shares.items():
             weight = power[name.split("_")[2]]
             total, part = np.bincount(bus, weight), np.bincount(bus, weight * own)
-            share = np.divide(part, total, out=np.zeros_like(total), where=total != 0.0)
+            share = np.divide(part, total, out=np.zeros(len(total)), where=total != 0.0)
             net.load[name] = share[bus] * BELOW_ONE
 
     def _run(self, positions: IntArray, v: ComplexArray) -> ComplexArray:

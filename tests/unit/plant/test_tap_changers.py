@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -243,7 +242,7 @@ def test_a_step_that_fails_leaves_the_taps_alone() -> None:
 def test_bad_taps_are_named_before_anything_moves() -> None:
     plant = Plant(setup_with(head()))
     before = plant.measurements
-    bad = {"gen1": Setpoint(0.2, 0.0, 3), "oltc0": replace(Setpoint(0.0), tap=0.5)}  # type: ignore[arg-type]
+    bad = {"gen1": Setpoint(0.2, 0.0, 3), "oltc0": Setpoint(0.0)._replace(tap=0.5)}  # type: ignore[arg-type]
     with pytest.raises(PlantError, match=r"gen1.tap = 3: it has no.*oltc0.tap = 0.5: expected a w"):
         plant.step(bad, 900.0)
     assert plant.measurements is before
