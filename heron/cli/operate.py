@@ -37,8 +37,8 @@ def run_mode(argv: Sequence[str]) -> int:
     parser.add_argument("agent", help="a device, a coordinator, or all: every device")
     parser.add_argument("mode", choices=get_args(ModeName))
     args = parser.parse_args(list(argv))
-    request = ModeRequest(agent=args.agent, mode=args.mode, issuer=_issuer(), reason=args.reason)
-    answers = asyncio.run(_over_the_broker(args, lambda bus: change_mode(bus, request)))
+    request = ModeRequest(agent=args.agent, mode=args.mode, issuer=issuer(), reason=args.reason)
+    answers = asyncio.run(over_the_broker(args, lambda bus: change_mode(bus, request)))
     lines = [f"{a.agent:<12}{a.mode:<12}{a.detail}" for a in answers]
     _print(args, [a.model_dump() for a in answers], lines)
     return 0 if all(answer.mode == args.mode for answer in answers) else 1
@@ -60,10 +60,10 @@ def run_limits(argv: Sequence[str]) -> int:
         agent=args.agent,
         p_export_max_mw=args.export,
         p_import_max_mw=getattr(args, "import"),
-        issuer=_issuer(),
+        issuer=issuer(),
         reason=args.reason,
     )
-    answer = asyncio.run(_over_the_broker(args, lambda bus: set_limits(bus, request)))
+    answer = asyncio.run(over_the_broker(args, lambda bus: set_limits(bus, request)))
     refused = "refused" in answer.detail
     _print(args, {"done": not refused, "detail": answer.detail}, [answer.detail])
     return 1 if refused else 0
@@ -139,7 +139,12 @@ async def _observed(bus: Bus, ask: Callable[[Observer], Awaitable[T]]) -> T:
         await asyncio.wait([listener])
 
 
-async def _over_the_broker(args: argparse.Namespace, ask: Callable[[Bus], Awaitable[T]]) -> T:
+async def over_the_broker(args: argparse.Namespace, ask: Callable[[Bus], Awaitable[T]]) -> T:
+    """Ask as a client of the broker that the command names.
+
+    Raises:
+        HeronError: No broker, or no answer in time.
+    """
     from heron.messaging.mqtt import MqttBus
 
     try:
@@ -149,7 +154,8 @@ async def _over_the_broker(args: argparse.Namespace, ask: Callable[[Bus], Awaita
         raise HeronError(f"{args.agent}: no answer within {args.wait:g} s") from error
 
 
-def _issuer() -> str:
+def issuer() -> str:
+    """Return who asks."""
     return f"operator:{getpass.getuser()}"
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import getpass
 import json
 from typing import Literal
 
-from heron.cli.operate import add_broker_options
+from heron.cli.operate import add_broker_options, issuer, over_the_broker
 from heron.errors import HeronError
 from heron.messaging.bus import Bus
 from heron.messaging.topics import POLICY, POLICY_REPORT
@@ -39,41 +38,29 @@ def ask(args: argparse.Namespace) -> int:
     Raises:
         HeronError: No broker, or nobody of that name answered.
     """
-    from heron.messaging.mqtt import MqttBus
-
     action, _ = VERBS[args.verb]
     request = PolicyRequest(
         agent=args.agent,
         action=action,
-        issuer=f"operator:{getpass.getuser()}",
+        issuer=issuer(),
         reason=args.reason,
     )
 
-    async def over_the_broker() -> PolicyReport:
-        async with MqttBus(args.broker, site=args.site) as bus:
-            return await answer_to(bus, request, args.wait)
-
-    report = asyncio.run(over_the_broker())
+    report = asyncio.run(over_the_broker(args, lambda bus: answer_to(bus, request)))
     print(json.dumps(report.model_dump()) if args.json else _text(report))
     return 1 if report.refused else 0
 
 
-async def answer_to(bus: Bus, request: PolicyRequest, wait_s: float) -> PolicyReport:
+async def answer_to(bus: Bus, request: PolicyRequest) -> PolicyReport:
     """Send a request and return the report that answers it.
 
     Raises:
-        HeronError: Nobody answered in time.
+        HeronError: The bus was closed.
     """
-    try:
-        async with (
-            asyncio.timeout(wait_s),
-            bus.subscribe(POLICY_REPORT, agent=request.agent) as reports,
-        ):
-            await bus.publish(POLICY, request, agent=request.agent)
-            async for _, report in reports:
-                return report
-    except TimeoutError as error:
-        raise HeronError(f"{request.agent} did not answer within {wait_s:g} s") from error
+    async with bus.subscribe(POLICY_REPORT, agent=request.agent) as reports:
+        await bus.publish(POLICY, request, agent=request.agent)
+        async for _, report in reports:
+            return report
     raise HeronError("the bus was closed")
 
 

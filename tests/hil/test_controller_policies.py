@@ -102,4 +102,4 @@ async def test_a_promotion_at_a_coordinator_survives_the_process(tmp_path: Path)
             assert (report["active"], report["candidate"]) == ("constant 1", "constant 2")
             code, _, error = await policy(url, "shadow", "MG9")
             assert code == 1
-            assert "MG9 did not answer within 5 s" in error
+            assert "MG9: no answer within 5 s" in error

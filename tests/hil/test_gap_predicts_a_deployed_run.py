@@ -33,7 +33,8 @@ def test_free_running_loop_is_predicted_within_two_percent(tmp_path: Path) -> No
     print(prediction.text())
     assert prediction.rate == pytest.approx(1800.0, rel=0.02)
     assert prediction.steps >= 12
-    assert prediction.timing.act_delay_s > 1.0
+    # Where a decision takes effect within one step of the plant, only the reports are late.
+    assert prediction.timing.act_delay_s + prediction.timing.age_s > 1.0
     assert prediction.error < 0.02
 
 

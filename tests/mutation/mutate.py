@@ -24,6 +24,7 @@ import pytest
 MODULE = "heron.powergrid.envelope"
 TEST_FILES = (
     "tests/unit/domain/test_envelope.py",
+    "tests/unit/domain/test_envelope_properties.py",
     "tests/unit/domain/test_envelope_taps.py",
 )
 

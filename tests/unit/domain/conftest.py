@@ -7,6 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from heron.powergrid.agents import DSOAgent, MicrogridView, build_agents
+from heron.powergrid.networks import Grid, compose
+from heron.powergrid.optimization import RadialNetwork, radial_network
 from heron.powergrid.quantities import DeviceReading, MeterReading
 from heron.powergrid.setups import Setup, read_setup
 
@@ -20,6 +22,16 @@ def reading(p: float = 0.2, soc: float | None = 0.5, v: float = 1.0) -> DeviceRe
 @pytest.fixture(scope="session")
 def setup() -> Setup:
     return read_setup("ieee34_ieee13")
+
+
+@pytest.fixture(scope="session")
+def grid(setup: Setup) -> Grid:
+    return compose(setup.config)
+
+
+@pytest.fixture(scope="session")
+def network(grid: Grid) -> RadialNetwork:
+    return radial_network(grid)
 
 
 @pytest.fixture

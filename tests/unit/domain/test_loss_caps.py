@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from heron.powergrid.networks import Grid, compose
-from heron.powergrid.optimization import RadialNetwork, perfect_forecast, radial_network
+from heron.powergrid.networks import Grid
+from heron.powergrid.optimization import RadialNetwork, perfect_forecast
 from heron.powergrid.optimization.dispatch import Dispatch, solve_dispatch
 from heron.powergrid.optimization.flow import BranchFlow
 from heron.powergrid.optimization.forecast import Forecast
@@ -19,16 +19,6 @@ from simulator import Plant
 from simulator.engines import Injections, make_engine
 
 DAY_S = 183 * 86_400.0  # five hours of it have a negative price, down to -13.73 $/MWh
-
-
-@pytest.fixture(scope="module")
-def grid(setup: Setup) -> Grid:
-    return compose(setup.config)
-
-
-@pytest.fixture(scope="module")
-def network(grid: Grid) -> RadialNetwork:
-    return radial_network(grid)
 
 
 @pytest.fixture(scope="module")

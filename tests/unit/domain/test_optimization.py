@@ -15,7 +15,7 @@ from heron.powergrid.accounting import Accountant
 from heron.powergrid.agents import build_agents, views_of
 from heron.powergrid.device_configs import StorageConfig
 from heron.powergrid.envelope import DeviceLimits
-from heron.powergrid.networks import Grid, compose
+from heron.powergrid.networks import Grid
 from heron.powergrid.optimization import (
     MpcPolicy,
     NetworkMpc,
@@ -35,16 +35,6 @@ from simulator import Plant
 
 DAY = 110
 START_S = DAY * 86_400.0
-
-
-@pytest.fixture(scope="module")
-def grid(setup: Setup) -> Grid:
-    return compose(setup.config)
-
-
-@pytest.fixture(scope="module")
-def network(grid: Grid) -> RadialNetwork:
-    return radial_network(grid)
 
 
 @pytest.fixture(scope="module")
