@@ -20,12 +20,12 @@ import numpy as np
 
 from heron.policy.together import begin, decide
 from heron.powergrid.optimization.next_step import StepOutlook
-from heron.powergrid.setups import read_setup
+from heron.powergrid.shipped import shipped_policies
 from simulator.engines.base import Injections
 from training.envs import MultiAgentMicrogrids, make_env
 from training.evaluation.episodes import Policies
 from training.evaluation.references import known_optima, plan_policies
-from training.evaluation.sources import policies_named, shipped
+from training.evaluation.sources import policies_named
 
 SETUP = "ieee34_ieee13"
 Place = tuple[int, int, int]
@@ -92,8 +92,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--every", type=int, default=7, help="every so many-th test day")
     args = parser.parse_args(argv)
     env = make_env(SETUP, {})
-    name = args.policy or shipped(read_setup(SETUP))
-    assert name is not None
+    name = args.policy or str(shipped_policies(env.setup))
     book = known_optima(env.setup)
     days = [d for d in env.setup.profiles.test_days[:: args.every].tolist() if d in book.plans]
     ward = Ward(env)

@@ -8,17 +8,19 @@ import json
 import logging
 import signal
 import ssl
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from controller.clock import calendar_beats
 from controller.cycle import ANSWER_S
 from controller.minds import PolicyMind, build_minds, require_all
 from controller.runtime import PROCESS, ControllerRuntime, birth
 from heron.errors import ConfigError, ConfigProblem
 from heron.messaging.address import BrokerAddress
 from heron.messaging.mqtt import MqttBus
+from heron.messaging.wire import PlantClock
 from heron.powergrid.agents import Scheme, scheme_of
 from heron.powergrid.kept_orders import KeptOrders, orders_file
 from heron.powergrid.setups import Setup, read_setup
@@ -40,7 +42,7 @@ def run(argv: Sequence[str]) -> int:
     address = BrokerAddress.parse(options.broker)
     options.token, options.tls = _page_access(options)
     part = _part_of(setup, options.agents)
-    scheme = scheme_of(options.protocol)
+    scheme = scheme_of(options.protocol or setup.config.protocol)
     everyone = build_minds(
         setup,
         options.policy,
@@ -117,6 +119,7 @@ async def _run(
             system=site.part.system,
             answer_s=options.answer_wait,
             orders=site.orders,
+            beats=_beats(options, setup),
         )
         running = asyncio.ensure_future(_observed(runtime, setup, bus, options))
         told_to_end = False
@@ -135,6 +138,15 @@ async def _run(
             if not told_to_end:
                 raise
     return runtime
+
+
+def _beats(
+    options: argparse.Namespace, setup: Setup
+) -> AsyncIterator[tuple[str, PlantClock]] | None:
+    """Return what makes the coordinators decide; None: the clock of an emulated plant."""
+    if options.clock == "plant":
+        return None
+    return calendar_beats(options.interval or setup.config.step_s)
 
 
 async def _observed(
@@ -236,10 +248,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     add(
         "--protocol",
-        default="setpoint",
         metavar="P",
-        help="how the site coordinates: setpoint (default), price, p2p, consensus, system, or one "
-        "of yours as module:NAME or FILE.py:NAME",
+        help="how the site coordinates, in place of what the setup says: setpoint, price, p2p, "
+        "consensus, system, or one of yours as module:NAME or FILE.py:NAME",
     )
     add(
         "--agents",
@@ -260,6 +271,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="S",
         help="plant seconds between two decisions when there is no lock-step "
         "(default: the setup's step_s)",
+    )
+    add(
+        "--clock",
+        choices=("plant", "wall"),
+        default="plant",
+        help="whose clock makes them decide: an emulated plant's (default), or the machine's own, "
+        "beside real devices",
     )
     add(
         "--http",

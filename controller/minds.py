@@ -28,7 +28,7 @@ from heron.powergrid.agents import (
     Scheme,
     scheme_of,
 )
-from heron.powergrid.agents.schemes import ALIASES, SCHEMES
+from heron.powergrid.agents.schemes import SCHEMES
 from heron.powergrid.baselines import (
     BASELINES,
     ActingPolicy,
@@ -39,10 +39,10 @@ from heron.powergrid.baselines import (
 from heron.powergrid.policy_requests import obey
 from heron.powergrid.policy_slot import PolicySlot
 from heron.powergrid.setups import Setup
+from heron.powergrid.setups.coordination import ALIASES
+from heron.powergrid.shipped import shipped_policies
 
 RULE = "rule"
-POLICIES_FOLDER = "policies"
-"""Folder of a setup that holds the policies that ship with it, one ``AGENT.onnx`` each."""
 
 
 class PolicyMind:
@@ -174,7 +174,7 @@ def build_minds(
     Args:
         setup: The site.
         policies: Where each comes from.
-        scheme: How they coordinate; by set-points if not given. Where they do not command
+        scheme: How they coordinate; as the setup says if not given. Where they do not command
             set-points, ``none`` and ``rule`` are the action of 0: in a market the honest one.
         candidates: Each ``AGENT=FILE``, or a folder with some ``AGENT.onnx``: policies that
             decide in the shadow of a file, until an operator promotes them.
@@ -185,12 +185,9 @@ def build_minds(
         ManifestMismatch: A policy was made for another codec; the message says which field.
         PolicyError: A policy cannot be loaded.
     """
-    scheme = scheme or scheme_of("setpoint")
+    scheme = scheme or scheme_of(setup.config.protocol)
     coordinators: Mapping[str, PowerGridAgent] = scheme.build(setup).microgrids
-    if not scheme.commands_devices:
-        # The policies that ship command set-points.
-        policies = policies or [RULE]
-    sources = policy_sources(setup, policies, tuple(coordinators))
+    sources = policy_sources(setup, policies, tuple(coordinators), scheme)
     minds = []
     codecs = {agent_id: codec_of(agent) for agent_id, agent in coordinators.items()}
     makers = Baselines(setup, codecs)
@@ -244,24 +241,28 @@ def _require_protocol(policy: ActingPolicy, name: str, scheme: Scheme) -> None:
 
 
 def policy_sources(
-    setup: Setup, policies: Sequence[str], agents: Sequence[str]
+    setup: Setup,
+    policies: Sequence[str],
+    agents: Sequence[str],
+    scheme: Scheme | None = None,
 ) -> dict[str, str | Path]:
     """Return the source of each coordinator's policy: a baseline's name, or a file.
 
     Args:
-        setup: Its folder may hold policies; they are taken when none are given.
+        setup: Its folder may hold policies; they are taken when none are given, else `RULE` is.
         policies: Each ``SOURCE`` for all, or ``AGENT=SOURCE`` for one. A source is one of
             `heron.powergrid.baselines.BASELINES`, a folder with one ``AGENT.onnx`` each, or a
             file; ``shield:`` before it puts it behind the voltage shield of its microgrid,
             ``shield-network:`` behind that of the network.
         agents: The coordinators.
+        scheme: How they coordinate; as the setup says if not given.
 
     Raises:
         ConfigError: With every mistake found.
     """
     problems: list[ConfigProblem] = []
     found: dict[str, str | Path] = {}
-    for text in policies or [_default_source(setup)]:
+    for text in policies or [str(shipped_policies(setup, scheme) or RULE)]:
         agent, equals, source = text.partition("=")
         if not equals:
             agent, source = "", text
@@ -324,11 +325,6 @@ def candidate_files(
     if problems:
         raise ConfigError(problems)
     return found
-
-
-def _default_source(setup: Setup) -> str:
-    folder = None if setup.path is None else setup.path.parent / POLICIES_FOLDER
-    return RULE if folder is None or not folder.is_dir() else str(folder)
 
 
 def _source_for(agent: str, source: str) -> str | Path:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Literal
@@ -43,7 +43,7 @@ from heron.messaging.wire import (
     SystemSignal,
     Telemetry,
 )
-from heron.powergrid.agents import Scheme
+from heron.powergrid.agents import Scheme, scheme_of
 from heron.powergrid.kept_orders import KeptOrders
 from heron.powergrid.setups import Setup
 
@@ -51,6 +51,9 @@ logger = logging.getLogger(__name__)
 
 PROCESS = "controller"
 """Agent name of the process in status messages, birth and will."""
+CLOCK_MISSED_S = 10.0
+"""Wall seconds without a clock after which the log says so."""
+NO_CLOCK = "no clock: no emulated plant is heard; beside real devices start with --clock wall"
 
 
 def birth(*, online: bool = True, detail: str = "", process: str = PROCESS) -> Status:
@@ -141,11 +144,13 @@ class ControllerRuntime:
         minds: One a coordinator that runs here.
         bus: Connected; with `birth` as its status.
         interval_s: Plant seconds between two decisions; None for the setup's ``step_s``.
-        scheme: How the site coordinates; by set-points if not given.
+        scheme: How the site coordinates; as the setup says if not given.
         system: Whether the DSO runs here.
         answer_s: Wall seconds that a coordinator waits for the DSO's answer; the DSO waits half
             of them for the coordinators' reports.
         orders: Where operators' orders outlive the process; None to forget them.
+        beats: What makes them decide beside real devices, where no plant has a clock; None: the
+            clock of an emulated plant, on the bus.
     """
 
     def __init__(
@@ -160,8 +165,11 @@ class ControllerRuntime:
         system: bool = True,
         answer_s: float = ANSWER_S,
         orders: KeptOrders | None = None,
+        beats: AsyncIterator[tuple[str, PlantClock]] | None = None,
     ) -> None:
         self._orders = orders
+        self._own_beats = beats
+        self._has_a_clock = False
         self.fleet = fleet or Fleet()
         self.tally = Tally()
         self._bus = bus
@@ -171,7 +179,8 @@ class ControllerRuntime:
         self._desk: OperatorDesk | None = None
         self._system: SystemCycle | None = None
         if system:
-            if scheme is not None and scheme.negotiates:
+            scheme = scheme or scheme_of(setup.config.protocol)
+            if scheme.negotiates:
                 agents = scheme.build(setup)
                 self._desk = OperatorDesk(agents, bus, self.fleet, scheme.name, answer_s / 2.0)
             everyone = setup.config.microgrid_ids
@@ -200,7 +209,8 @@ class ControllerRuntime:
 
     def held(self) -> dict[str, str]:
         """Return the coordinators that cannot decide, each with the reason."""
-        return {agent: cycle.held for agent, cycle in self._cycles.items() if cycle.held}
+        held = {agent: cycle.held for agent, cycle in self._cycles.items() if cycle.held}
+        return held if self._has_a_clock else {self._dso: NO_CLOCK, **held}
 
     async def run(self) -> None:
         """Run until the plant has finished.
@@ -212,8 +222,11 @@ class ControllerRuntime:
             enter = stack.enter_async_context
             statuses = await enter(self._bus.subscribe(STATUS))
             telemetry = await enter(self._bus.subscribe(TELEMETRY))
-            clock = await enter(self._bus.subscribe(CLOCK, capacity=1))
+            beats = self._own_beats
+            if beats is None:
+                beats = await enter(self._bus.subscribe(CLOCK, capacity=1))
             jobs = [
+                self._miss_clock(),
                 self._note(statuses),
                 self._hear(telemetry),
                 self._take(await enter(self._bus.subscribe(SIGNAL))),
@@ -233,7 +246,7 @@ class ControllerRuntime:
             try:
                 async with asyncio.TaskGroup() as group:
                     background = [group.create_task(job) for job in jobs]
-                    await self._beat(clock)
+                    await self._beat(beats)
                     for task in background:
                         task.cancel()
             finally:
@@ -291,11 +304,18 @@ class ControllerRuntime:
         async for agent, report in reports:
             await desk.hear(agent, report)
 
-    async def _beat(self, clock: Subscription[PlantClock]) -> None:
+    async def _miss_clock(self) -> None:
+        """Say once that nothing is decided because there is no clock."""
+        await asyncio.sleep(CLOCK_MISSED_S)
+        if not self._has_a_clock:
+            logger.warning("no_clock after_s=%g why=%s", CLOCK_MISSED_S, NO_CLOCK)
+
+    async def _beat(self, beats: AsyncIterator[tuple[str, PlantClock]]) -> None:
         """Signal the coordinators at each step of the plant, or each control interval."""
         epoch = -1
-        due_s = float("-inf")
-        async for _, tick in clock:
+        due_s, own = float("-inf"), self._own_beats is not None
+        async for _, tick in beats:
+            self._has_a_clock = True
             if tick.finished:
                 logger.info("plant_finished step=%d", tick.step)
                 return
@@ -307,7 +327,7 @@ class ControllerRuntime:
             if self._system is None:
                 for agent, signal in self._stand_in.needed(tick).items():
                     self._beats[agent].take(signal, f"{self._dso} is silent")
-            elif tick.pace == "lockstep" or tick.time_s >= due_s - 1e-6:
+            elif own or tick.pace == "lockstep" or tick.time_s >= due_s - 1e-6:
                 due_s = tick.time_s + self._interval_s
                 await self._system.run(tick)
 

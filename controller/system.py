@@ -112,7 +112,7 @@ class StandIn:
             return {}
         found = {}
         for agent, last in self._last.items():
-            late_s = clock.time_s - last.time_s
+            late_s = abs(clock.time_s - last.time_s)  # a year ends
             due = last.step != clock.step if lockstep else late_s >= LATE * self._interval_s
             if due:
                 found[agent] = self._last[agent] = self._instead(last, clock)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from pydantic import ValidationError
+
 from edge.commands import CommandInbox
 from edge.cycle import DeviceCycle
 from edge.decisions import LocalPolicy
@@ -180,14 +182,17 @@ def _clock_reader(connection: ModbusConnection, unit: ClockUnit) -> PlantClockRe
         shown = table.decode(words)
         if shown is None:
             return None
-        return PlantClock(
-            epoch=shown.epoch,
-            step=shown.step,
-            time_s=shown.time_s,
-            step_s=shown.step_s,
-            pace=PACE_NAMES.get(shown.pace, "max"),
-            finished=shown.finished,
-        )
+        try:
+            return PlantClock(
+                epoch=shown.epoch,
+                step=shown.step,
+                time_s=shown.time_s,
+                step_s=shown.step_s,
+                pace=PACE_NAMES.get(shown.pace, "max"),
+                finished=shown.finished,
+            )
+        except ValidationError:
+            return None  # no clock of ours: registers that say something else
 
     return read
 

@@ -28,6 +28,7 @@ from heron import __version__
 from heron.errors import ConfigError, ConfigProblem
 from heron.messaging.mqtt import MqttBus
 from heron.messaging.wire import Status
+from heron.powergrid.data_year import plant_time_now_s
 from heron.powergrid.kept_orders import KeptOrders
 from heron.powergrid.modes import Mode
 from heron.powergrid.registers import DEFAULT_PORT
@@ -192,11 +193,11 @@ def _from_setup(args: argparse.Namespace) -> _Edge:
 
 def _from_site(args: argparse.Namespace) -> _Edge:
     site = load_site(args.site_file)
-    time = PlantTime()
+    time = PlantTime(calendar_s=plant_time_now_s if site.clock == "wall" else None)
     keeper = SiteKeeper(args.site_file, time)
     first = keeper.prepare(site)
     return _Edge(
-        EdgeSettings(edge_id=site.edge_id, period_s=site.period_s),
+        EdgeSettings(edge_id=site.edge_id, period_s=site.period_s, clock=site.clock),
         time,
         Parts({}, {}),
         site=site.site,

@@ -73,6 +73,8 @@ class DeviceCycle:
         self._bumpless = bumpless
         self._first_command_by_s = time.elapsed_s() + first_command_s
         self._heard = False
+        self._acted_in: Mode | None = None
+        self._trouble = ""
         self._policy_rests_until_s = 0.0
         self._reading: DeviceReading | None = None
 
@@ -95,19 +97,16 @@ class DeviceCycle:
         """Decide, admit, write, read back; ``dt_s`` is plant seconds until the next act."""
         started = self._time.now()
         self._settle_mode()
-        quality = self.sensor.snapshot.quality
         proposal = self._decide(self.modes.mode, self._reading)
-        mode = self.modes.mode
+        mode, before = self.modes.mode, self._acted_in
+        self._acted_in = mode
+        if mode is Mode.CLOSED_LOOP and before not in {None, mode}:
+            self._begin_return()
+        elif not self.modes.writes:
+            self._bumpless.forget()
         if proposal is None:
             return CycleReport(self.link.device_id, mode, busy_s=self._time.now() - started)
-        if quality is Quality.GOOD:
-            wanted = proposal.setpoint
-            if mode is Mode.CLOSED_LOOP:
-                wanted = self._bumpless.towards(wanted, dt_s)
-            admitted = self._agent.admit(wanted, dt_s)
-            applied, reasons = admitted.applied, tuple(str(r) for r in admitted.reasons)
-        else:
-            applied, reasons = proposal.setpoint, ("stale_data",)
+        applied, reasons = self._admitted(proposal.setpoint, mode, dt_s)
         write, error = None, ""
         if self.modes.writes and applied is not None:
             try:
@@ -118,10 +117,39 @@ class DeviceCycle:
                 error = str(failure)
         if write is not None and write.status is WriteStatus.READ_BACK_DIFFERS:
             error = f"asked for {write.written}, reads back {write.read_back}"
+        self._say(error or (f"refused: {', '.join(reasons)}" if applied is None else ""))
         busy_s = self._time.now() - started
         return CycleReport(
             self.link.device_id, mode, proposal, applied, reasons, write, error, busy_s
         )
+
+    def _say(self, trouble: str) -> None:
+        """Log when the device begins not to get what it is to be told, and when that ends."""
+        before, self._trouble = self._trouble, trouble
+        if trouble and not before:
+            logger.warning("not_written device=%s why=%s", self.link.device_id, trouble)
+        elif before and not trouble:
+            logger.warning("written_again device=%s after=%s", self.link.device_id, before)
+
+    def _admitted(
+        self, wanted: Setpoint, mode: Mode, dt_s: float
+    ) -> tuple[Setpoint | None, tuple[str, ...]]:
+        """Return what of a proposal may be written, and why it is not all of it."""
+        if self.sensor.snapshot.quality is not Quality.GOOD:
+            return wanted, ("stale_data",)
+        if mode in {Mode.STOPPED, Mode.FALLBACK} and wanted == self._fallback.safe:
+            # It is what the device does by itself when nobody drives it: no ramp and no voltage
+            # may keep a device that an operator stops at what it was told before.
+            return wanted, ()
+        if mode is Mode.CLOSED_LOOP:
+            wanted = self._bumpless.towards(wanted, dt_s)
+        admitted = self._agent.admit(wanted, dt_s)
+        return admitted.applied, tuple(str(r) for r in admitted.reasons)
+
+    def _begin_return(self) -> None:
+        """Lead back to closed loop from what was written last, or else from what it shows."""
+        seen = self._reading
+        self._bumpless.start(None if seen is None else Setpoint(seen.p_mw, seen.q_mvar))
 
     def _settle_mode(self) -> None:
         """Fall back when data or commands fail; return when both are there again."""
@@ -139,8 +167,6 @@ class DeviceCycle:
                 outcome = self.modes.lose("command expired" if self._heard else "no command")
         elif self.modes.mode is Mode.FALLBACK and good and decider:
             outcome = self.modes.recover()
-            if isinstance(outcome, Changed):
-                self._bumpless.start()
         if isinstance(outcome, Changed):
             logger.warning(
                 "mode device=%s before=%s after=%s reason=%s",
@@ -177,8 +203,13 @@ class DeviceCycle:
 
     async def leave(self, timeout_s: float = 1.0) -> bool:
         """Send the safe set-point if this agent drives the device; True if it got there."""
-        if not self.modes.writes:
-            return True
+        return not self.modes.writes or await self.release(timeout_s)
+
+    async def release(self, timeout_s: float = 1.0) -> bool:
+        """Send the safe set-point, whatever the mode; True if it got there.
+
+        Whoever has driven a device and no longer does leaves it safe: it may have no reversion.
+        """
         try:
             async with asyncio.timeout(timeout_s):
                 await self.link.write(self._fallback.safe)

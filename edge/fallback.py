@@ -80,7 +80,7 @@ def make_fallback(name: FallbackName, config: DeviceConfig) -> FallbackRule:
 
 
 class BumplessReturn:
-    """After a fallback, leads from what the device holds to what is wanted.
+    """After a fallback or an operator's order, leads from what the device holds to what is wanted.
 
     The way is linear over ``over_s`` plant seconds, so a return is never a step; with control
     intervals longer than that it takes one interval.
@@ -93,9 +93,14 @@ class BumplessReturn:
         self._left_s = 0.0
         self._held: Setpoint | None = None
 
-    def start(self) -> None:
-        """Begin a return from what the device holds now."""
+    def start(self, shown: Setpoint | None = None) -> None:
+        """Begin a return from what was written last; where nothing was, from what it shows."""
         self._left_s = self._over_s
+        self._held = shown if self._held is None else self._held
+
+    def forget(self) -> None:
+        """Others may have told the device what it does now."""
+        self._held = None
 
     def holds(self, setpoint: Setpoint) -> None:
         """Note what was written last."""

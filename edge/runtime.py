@@ -15,7 +15,7 @@ from edge.links.connection import ModbusConnection
 from edge.lockstep import Lockstep, Patience, PlantClockReader
 from edge.reports import Reporter, TelemetrySink
 from edge.sensor import Sensor
-from edge.timing import PlantTime, stagger, ticks
+from edge.timing import ClockName, PlantTime, stagger, ticks
 from edge.units import Unit, Units
 from heron import __version__
 from heron.messaging.bus import Bus, Subscription
@@ -54,11 +54,14 @@ class EdgeSettings:
         edge_id: Its name; `wire.Acted` carries it.
         period_s: Wall seconds between two cycles of one device when free-running.
         patience: How long lock-step waits.
+        clock: ``plant`` follows the clock of an emulated plant; ``wall``, beside real devices,
+            hears no clock but its own: whoever can publish must not set its time or its rate.
     """
 
     edge_id: str
     period_s: float = 1.0
     patience: Patience = field(default_factory=Patience)
+    clock: ClockName = "plant"
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +135,9 @@ class EdgeRuntime:
             commands = await stack.enter_async_context(self._bus.subscribe(COMMAND))
             modes = await stack.enter_async_context(self._bus.subscribe(MODE))
             policies = await stack.enter_async_context(self._bus.subscribe(POLICY))
-            clocks = await stack.enter_async_context(self._bus.subscribe(CLOCK))
+            clocks = None
+            if self.settings.clock == "plant":
+                clocks = await stack.enter_async_context(self._bus.subscribe(CLOCK))
             # Whoever waits for this process may start now: it hears everything.
             await self._bus.announce()
             await self.units.announce(online=True)
@@ -142,9 +147,10 @@ class EdgeRuntime:
                         self._group.create_task(self._take_commands(commands), name="commands"),
                         self._group.create_task(self._take_modes(modes), name="modes"),
                         self._group.create_task(self._take_policies(policies), name="policies"),
-                        self._group.create_task(self._take_clock(clocks), name="clock"),
                         *(self._group.create_task(job()) for job in beside),
                     ]
+                    if clocks is not None:
+                        others.append(self._group.create_task(self._take_clock(clocks)))
                     if self._lockstep is not None:
                         others.append(self._group.create_task(self._lockstep.run()))
                     else:
@@ -292,7 +298,8 @@ class EdgeRuntime:
                 await self.units.report.policy(report)
 
     async def _change_mode(self, device_id: str, request: ModeRequest) -> None:
-        modes = self.units.devices[device_id].modes
+        cycle = self.units.devices[device_id]
+        modes, drove = cycle.modes, cycle.modes.writes
         outcome = modes.request(
             Mode(request.mode), authority_of(request.issuer), request.reason or request.issuer
         )
@@ -306,6 +313,8 @@ class EdgeRuntime:
                     request.issuer,
                     outcome.reason,
                 )
+                if drove and not modes.writes:
+                    await cycle.release()
             case Refused():
                 logger.warning("mode_refused device=%s why=%s", device_id, outcome.why)
             case Kept():

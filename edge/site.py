@@ -19,11 +19,13 @@ from pydantic import (
 )
 
 from edge.fallback import FallbackName
+from edge.timing import ClockName
 from heron.errors import ConfigError, ConfigProblem
 from heron.powergrid.device_configs import DeviceConfig
 from heron.powergrid.kept_orders import orders_file
 from heron.powergrid.modes import DRIVING, Mode
 from heron.powergrid.registers.custom import load_map
+from heron.powergrid.setups.checks import beyond_its_range
 from heron.powergrid.setups.files import read_yaml
 from heron.powergrid.setups.models import device_config_class, known_types
 from heron.powergrid.setups.problems import problems_of
@@ -170,6 +172,8 @@ class SiteConfig(_Frozen):
         edge_id: Name of the edge process.
         broker: MQTT broker.
         period_s: Seconds between two cycles of a device.
+        clock: ``wall``: the edge's own clock counts. ``plant``: it follows the clock of an emulated
+            plant on the broker, which then sets its time and rate; never beside real devices.
         http: HOST:PORT for ``/healthz`` and ``/metrics``; None for none.
         policy_key: Public key (64 hex characters) that must have signed every policy file, also
             one that replaces another while it runs; None asks for no signature.
@@ -186,6 +190,7 @@ class SiteConfig(_Frozen):
     edge_id: Name = "edge-1"
     broker: str = "mqtt://127.0.0.1:1883"
     period_s: float = Field(1.0, ge=0.02, le=3600)
+    clock: ClockName = "wall"
     http: Address | None = None
     policy_key: PublicKey | None = None
     orders: Path | None = None
@@ -230,6 +235,9 @@ class SiteConfig(_Frozen):
                     where = f"{kind}[{i}].unit"
                     yield ConfigProblem(where, unit.unit, f"that is {other} on link {unit.link}")
         for i, device in enumerate(self.devices):
+            # nothing stands between a safe set-point and the wire: not data that is bad, nor a stop
+            if device_config_class(device.type) is not None:
+                yield from beyond_its_range(f"devices[{i}].config", device.config)
             if device.candidate is not None and device.policy is None:
                 where = f"devices[{i}].candidate"
                 yield ConfigProblem(where, str(device.candidate), "needs a policy to shadow")

@@ -9,9 +9,13 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from typing import Literal
 
 MonotonicClock = Callable[[], float]
 """Returns wall seconds since some fixed instant; never goes back."""
+
+ClockName = Literal["plant", "wall"]
+"""Whose clock counts: an emulated plant's on the broker, or the machine's own."""
 
 GOLDEN_RATIO = 0.6180339887498949
 CLOSE_ENOUGH_S = 2e-6
@@ -23,7 +27,8 @@ class PlantTime:
 
     Free-running, plant seconds are wall seconds times the rate. In lock-step plant time
     stands still between two messages of the plant's clock. `elapsed_s` never goes back, so
-    lives of commands and reversion timers are counted on it.
+    lives of commands and reversion timers are counted on it. Beside real devices ``calendar_s``
+    says what time it is; lives are counted as ever.
     """
 
     def __init__(
@@ -33,12 +38,14 @@ class PlantTime:
         rate: float = 1.0,
         time_s: float = 0.0,
         lockstep: bool = False,
+        calendar_s: Callable[[], float] | None = None,
     ) -> None:
         if rate <= 0:
             raise ValueError(f"rate {rate}: expected > 0 plant seconds a wall second")
         self.now = now
         self._rate = rate
         self._lockstep = lockstep
+        self._calendar_s = calendar_s
         self._anchor_wall_s = now()
         self._anchor_time_s = time_s
         self._elapsed_at_anchor_s = 0.0
@@ -58,6 +65,8 @@ class PlantTime:
 
     def time_s(self) -> float:
         """Return the plant time, in seconds since the start of the data year."""
+        if self._calendar_s is not None:
+            return self._calendar_s()
         return self._anchor_time_s + self._since_anchor_s()
 
     def elapsed_s(self) -> float:

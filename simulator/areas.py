@@ -13,7 +13,7 @@ from heron.powergrid.networks import Grid, Node
 from heron.powergrid.quantities import AreaReading
 from heron.powergrid.setups import SetupConfig
 from simulator.engines.base import ComplexArray, Solution
-from simulator.engines.jit import kernel
+from simulator.engines.jit import inner, kernel
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -38,54 +38,57 @@ N_FIGURES = 8
 
 
 @kernel
-def _reduce_nodes(
-    v_pu: ComplexArray, area_of: IntArray, low: float, high: float, out: FloatArray
+def _reduce(  # noqa: PLR0917 - compiled code takes positions
+    v_pu: ComplexArray,
+    node_area: IntArray,
+    low: float,
+    high: float,
+    loading_pct: FloatArray,
+    branch_area: IntArray,
+    scale: FloatArray,
+    nominal_mw: FloatArray,
+    load_area: IntArray,
+    out: FloatArray,
 ) -> None:
-    """Fill the first five figures; NaN in a scenario makes NaN of its area."""
+    """Fill the figures of all areas and scenarios, which are 0."""
     for s in range(v_pu.shape[0]):
-        out[s, :, 0] = math.inf
-        out[s, :, 1] = -math.inf
-        for k in range(v_pu.shape[1]):
-            area = area_of[k]
-            if area < 0:
-                continue
-            v = abs(v_pu[s, k])
-            figures = out[s, area]
-            if v < figures[0] or v != v:  # noqa: PLR0124
-                figures[0] = v
-            if v > figures[1] or v != v:  # noqa: PLR0124
-                figures[1] = v
-            if v < low:
-                figures[2] += low - v
-                figures[4] += 1.0
-            elif v > high:
-                figures[3] += v - high
-                figures[4] += 1.0
-            elif v != v:  # noqa: PLR0124
-                figures[2] = figures[3] = v
-
-
-@kernel
-def _reduce_branches(loading_pct: FloatArray, area_of: IntArray, out: FloatArray) -> None:
-    """Fill the worst loading and the overload."""
-    for s in range(loading_pct.shape[0]):
+        _reduce_nodes(v_pu[s], node_area, low, high, out[s])
         for k in range(loading_pct.shape[1]):
-            figures = out[s, area_of[k]]
+            figures = out[s, branch_area[k]]
             loading = loading_pct[s, k]
             if not loading <= figures[5]:
                 figures[5] = loading
             if not loading <= 100.0:
                 figures[6] += loading / 100.0 - 1.0
-
-
-@kernel
-def _reduce_loads(
-    scale: FloatArray, nominal_mw: FloatArray, area_of: IntArray, out: FloatArray
-) -> None:
-    """Fill the demand."""
-    for s in range(scale.shape[0]):
         for k in range(scale.shape[1]):
-            out[s, area_of[k], 7] += scale[s, k] * nominal_mw[k]
+            out[s, load_area[k], 7] += scale[s, k] * nominal_mw[k]
+
+
+@inner
+def _reduce_nodes(
+    v_pu: ComplexArray, area_of: IntArray, low: float, high: float, out: FloatArray
+) -> None:
+    """Fill the first five figures of a scenario; NaN makes NaN of its area."""
+    out[:, 0] = math.inf
+    out[:, 1] = -math.inf
+    for k in range(len(v_pu)):
+        area = area_of[k]
+        if area < 0:
+            continue
+        v = abs(v_pu[k])
+        figures = out[area]
+        if v < figures[0] or v != v:  # noqa: PLR0124
+            figures[0] = v
+        if v > figures[1] or v != v:  # noqa: PLR0124
+            figures[1] = v
+        if v < low:
+            figures[2] += low - v
+            figures[4] += 1.0
+        elif v > high:
+            figures[3] += v - high
+            figures[4] += 1.0
+        elif v != v:  # noqa: PLR0124
+            figures[2] = figures[3] = v
 
 
 class AreaMonitor:
@@ -133,7 +136,16 @@ class AreaMonitor:
         self, v_pu: ComplexArray, loading_pct: FloatArray, load_scale: FloatArray
     ) -> FloatArray:
         out = np.zeros((len(v_pu), len(self.areas), N_FIGURES))
-        _reduce_nodes(np.ascontiguousarray(v_pu), self._node_areas, self._low, self._high, out)
-        _reduce_branches(np.ascontiguousarray(loading_pct), self._branch_areas, out)
-        _reduce_loads(np.ascontiguousarray(load_scale), self._nominal_mw, self._load_areas, out)
+        _reduce(
+            np.ascontiguousarray(v_pu),
+            self._node_areas,
+            self._low,
+            self._high,
+            np.ascontiguousarray(loading_pct),
+            self._branch_areas,
+            np.ascontiguousarray(load_scale),
+            self._nominal_mw,
+            self._load_areas,
+            out,
+        )
         return out

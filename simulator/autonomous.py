@@ -25,7 +25,7 @@ from heron.powergrid.quantities import ClipReason
 from heron.powergrid.setups import SetupConfig
 from simulator.fleet import BoolArray, FloatArray, IntArray
 from simulator.physics import BIT
-from simulator.physics.base import TOLERANCE
+from simulator.physics.rules import TOLERANCE
 
 ROUNDS = 12
 """Solves in which inverters and network come to rest: the rest of a swing is then below 1e-3

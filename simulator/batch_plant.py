@@ -23,6 +23,7 @@ from simulator.engines.batch import BatchEngine, BatchSolution, make_batch_engin
 from simulator.fleet import BoolArray, Fleet, FleetAdvance, FloatArray, IntArray
 from simulator.physics import PhysicsState, TapState
 from simulator.plant import MOST_SEED, SETTLING_SOLVES
+from simulator.readings import mean_low_high
 from simulator.taps import TapChangers, TapsMoved
 
 _Arrays = TypeVar("_Arrays")
@@ -363,7 +364,7 @@ class BatchPlant:
             time_s=time_s,
             p_mw=done.p_mw,
             q_mvar=done.q_mvar,
-            v_pu=_mean_low_high(solution.device_v_pu),
+            v_pu=mean_low_high(solution.device_v_pu),
             soc=done.soc,
             available_mw=done.available_mw,
             connected=done.connected,
@@ -375,7 +376,7 @@ class BatchPlant:
             loading_pct=self._taps.loading_pct(solution.loading_pct),
             meter_p_mw=np.concatenate([head_p_mw, solution.pcc_p_mw], axis=1),
             meter_q_mvar=np.concatenate([head_q_mvar, solution.pcc_q_mvar], axis=1),
-            meter_v_pu=_mean_low_high(meter_v),
+            meter_v_pu=mean_low_high(meter_v),
             areas=self._areas.arrays(solution.v_pu, solution.loading_pct, scale),
             price_usd_per_mwh=row[:, self._fleet.price_column].copy(),
             losses_mw=solution.losses_mw,
@@ -385,19 +386,6 @@ class BatchPlant:
 
 def _voltages(solution: BatchSolution) -> FloatArray:
     return solution.device_v_pu
-
-
-def _mean_low_high(v_pu: npt.NDArray[np.float64]) -> FloatArray:
-    """Reduce (..., 3) phases, NaN where there is none, to mean, lowest and highest."""
-    low, high = np.fmin.reduce(v_pu, axis=-1), np.fmax.reduce(v_pu, axis=-1)
-    missing = np.isnan(v_pu)
-    if missing.any():
-        count = np.maximum((~missing).sum(axis=-1), 1)
-        mean = np.where(missing, 0.0, v_pu).sum(axis=-1) / count
-        mean = np.where(np.isnan(low), np.nan, mean)
-    else:
-        mean = v_pu.sum(axis=-1) / 3.0
-    return np.stack([mean, low, high], axis=-1)
 
 
 def _kept_where_failed(old: _State, new: _State) -> _State:

@@ -13,7 +13,15 @@ import numpy.typing as npt
 from heron.powergrid.networks import Grid
 from heron.powergrid.quantities import ClipReason
 from heron.powergrid.setups import Setup, device_profile_name, load_profile_names
-from simulator.physics import BIT, Ambient, DevicePhysics, PhysicsState, physics_class
+from simulator.physics import (
+    BIT,
+    Ambient,
+    CompiledPhysics,
+    DevicePhysics,
+    PhysicsState,
+    physics_class,
+)
+from simulator.physics.compiled import Task
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -57,17 +65,55 @@ class _Columns:
         """Return (..., n_consumers) of (..., n_columns)."""
         values = row.take(self._take, axis=-1)
         if self._constant.size:
-            values[..., self._constant] = 1.0
+            values.T[self._constant] = 1.0
         return values
 
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """Devices with the same physics; ``part`` is their place in the fleet's inner order."""
+    """Devices with the same physics.
+
+    Attributes:
+        physics: Theirs.
+        at: (n,) their places in the setup's order.
+        compiled: The same physics, if it can write into the arrays of the whole fleet.
+    """
 
     physics: DevicePhysics[Any]
-    part: slice
-    profiles: _Columns
+    at: IntArray
+    compiled: CompiledPhysics[Any] | None
+
+    @classmethod
+    def of(cls, physics: DevicePhysics[Any], at: Sequence[int]) -> _Group:
+        """Return a group; whose class has an `advance` of its own is asked for that."""
+        own = type(physics).advance is not CompiledPhysics.advance
+        compiled = physics if isinstance(physics, CompiledPhysics) and not own else None
+        return cls(physics, np.array(at, dtype=np.int64), compiled)
+
+    def advance(
+        self, state: PhysicsState, p_set_mw: FloatArray, q_set_mvar: FloatArray, task: Task
+    ) -> PhysicsState:
+        """Carry out their part of a task; return their state at the end.
+
+        Args:
+            state: At the start.
+            p_set_mw: (..., n_devices) what is asked of the whole fleet.
+            q_set_mvar: (..., n_devices) the same for reactive power.
+            task: The same, and where it is written what they did.
+        """
+        if self.compiled is not None:
+            return self.compiled.carry_out(state, self.at, task)
+        physics, shape = self.physics, p_set_mw.shape
+        part = (..., self.at)
+        ambient = Ambient(task.time_s, task.dt_s, task.profile.reshape(shape)[part])
+        did = physics.advance(state, p_set_mw[part], q_set_mvar[part], ambient)
+        p_mw, q_mvar, available_mw, soc = task.done.reshape(4, *shape)
+        p_mw[part], q_mvar[part] = did.p_mw, did.q_mvar
+        available_mw[part] = np.nan if did.available_mw is None else did.available_mw
+        soc[part] = did.state["soc"] if physics.stores_energy else np.nan
+        task.reasons.reshape(shape)[part] = did.reasons
+        task.connected.reshape(shape)[part] = True if did.connected is None else did.connected
+        return did.state
 
 
 class Fleet:
@@ -85,16 +131,12 @@ class Fleet:
         for k, entry in enumerate(entries):
             kind = physics_class(type(entry.device_state_config))
             members.setdefault(kind, []).append(k)
-        self._inner = np.array([k for at in members.values() for k in at], dtype=np.int64)
-        self._outer = np.argsort(self._inner)
-        self._groups: list[_Group] = []
-        start = 0
-        for kind, at in members.items():
-            configs = [entries[k].device_state_config for k in at]
-            names = [device_profile_name(c, profiles) for c in configs]
-            part = slice(start, start + len(at))
-            self._groups.append(_Group(kind(configs), part, _Columns(names, profiles.names)))
-            start = part.stop
+        self._groups = [
+            _Group.of(kind([entries[k].device_state_config for k in at]), at)
+            for kind, at in members.items()
+        ]
+        names = [device_profile_name(e.device_state_config, profiles) for e in entries]
+        self._device_columns = _Columns(names, profiles.names)
         self._load_columns = _Columns(_load_profiles(setup, grid), profiles.names)
         self.price_column = profiles.index(config.price_profile)
 
@@ -104,9 +146,10 @@ class Fleet:
 
     def idle(self) -> tuple[FloatArray, FloatArray]:
         """Return the set-points (MW, Mvar) of doing nothing, (n_devices,) each."""
-        pairs = [group.physics.idle() for group in self._groups]
-        p_mw, q_mvar = (np.concatenate(values) for values in zip(*pairs, strict=True))
-        return p_mw[self._outer], q_mvar[self._outer]
+        p_mw, q_mvar = np.zeros((2, len(self.device_ids)))
+        for group in self._groups:
+            p_mw[group.at], q_mvar[group.at] = group.physics.idle()
+        return p_mw, q_mvar
 
     def at_reset(
         self, row: FloatArray, time_s: float | FloatArray, seed: int | IntArray = 0
@@ -205,15 +248,14 @@ class Fleet:
     ) -> FleetAdvance:
         """Carry out a step in which some give nothing; they ramp from zero when they are back."""
         whole = np.broadcast_to(off, p_set_mw.shape)
-        inner = whole.take(self._inner, axis=-1)
         rested = tuple(
-            {**state, "p_mw": np.where(inner[..., group.part], 0.0, state["p_mw"])}
+            {**state, "p_mw": np.where(whole[..., group.at], 0.0, state["p_mw"])}
             for group, state in zip(self._groups, states, strict=True)
         )
         p_set, q_set = np.where(whole, 0.0, p_set_mw), np.where(whole, 0.0, q_set_mvar)
         done = self.advance(rested, p_set, q_set, row=row, time_s=time_s, dt_s=dt_s)
         after = tuple(
-            {**state, "p_mw": np.where(inner[..., group.part], 0.0, state["p_mw"])}
+            {**state, "p_mw": np.where(whole[..., group.at], 0.0, state["p_mw"])}
             for group, state in zip(self._groups, done.states, strict=True)
         )
         asked = (np.abs(p_set_mw) > 0.0) | (np.abs(q_set_mvar) > 0.0)
@@ -242,40 +284,22 @@ class Fleet:
         dt_s: float,
     ) -> FleetAdvance:
         """Carry out set-points in a piece over which the profiles are constant."""
-        p_set, q_set = p_set_mw.take(self._inner, axis=-1), q_set_mvar.take(self._inner, axis=-1)
-        p_mw, q_mvar = np.empty(p_set.shape), np.empty(p_set.shape)
-        reasons = np.zeros(p_set.shape, dtype=np.int64)
-        available_mw, connected = np.empty(p_set.shape), np.empty(p_set.shape, dtype=bool)
-        available_mw.fill(np.nan)
-        connected.fill(True)
-        new_states: list[PhysicsState] = []
-        for group, state in zip(self._groups, states, strict=True):
-            part = (..., group.part)
-            ambient = Ambient(time_s, dt_s, group.profiles(row))
-            done = group.physics.advance(state, p_set[part], q_set[part], ambient)
-            p_mw[part], q_mvar[part], reasons[part] = done.p_mw, done.q_mvar, done.reasons
-            if done.available_mw is not None:
-                available_mw[part] = done.available_mw
-            if done.connected is not None:
-                connected[part] = done.connected
-            new_states.append(done.state)
-        return FleetAdvance(
-            p_mw.take(self._outer, axis=-1),
-            q_mvar.take(self._outer, axis=-1),
-            reasons.take(self._outer, axis=-1),
-            available_mw.take(self._outer, axis=-1),
-            self._soc(new_states, p_set.shape[:-1]),
-            connected.take(self._outer, axis=-1),
-            tuple(new_states),
-        )
+        task = Task.of(p_set_mw, q_set_mvar, Ambient(time_s, dt_s, self._device_columns(row)))
+        after = [
+            group.advance(state, p_set_mw, q_set_mvar, task)
+            for group, state in zip(self._groups, states, strict=True)
+        ]
+        shape = p_set_mw.shape
+        p_mw, q_mvar, available_mw, soc = task.done.reshape(4, *shape)
+        reasons, connected = task.reasons.reshape(shape), task.connected.reshape(shape)
+        return FleetAdvance(p_mw, q_mvar, reasons, available_mw, soc, connected, tuple(after))
 
     def _soc(self, states: Sequence[PhysicsState], lead: tuple[int, ...]) -> FloatArray:
-        soc = np.empty((*lead, len(self.device_ids)))
-        soc.fill(np.nan)
+        soc = np.full((*lead, len(self.device_ids)), np.nan)
         for group, state in zip(self._groups, states, strict=True):
             if group.physics.stores_energy:
-                soc[..., group.part] = state["soc"]
-        return soc.take(self._outer, axis=-1)
+                soc[..., group.at] = state["soc"]
+        return soc
 
 
 def _load_profiles(setup: Setup, grid: Grid) -> list[str | None]:

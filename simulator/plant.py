@@ -9,10 +9,10 @@ changes nothing.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -27,7 +27,7 @@ from simulator.engines import make_engine
 from simulator.engines.base import Engine, GridState, Injections, Solution
 from simulator.fleet import Fleet, FleetAdvance, FloatArray
 from simulator.physics import PhysicsState, TapState, reasons_of
-from simulator.readings import device_readings, meter_readings
+from simulator.readings import device_readings, meter_readings, voltages
 from simulator.taps import TapChangers, TapsMoved
 
 SETTLING_SOLVES = 20
@@ -39,8 +39,7 @@ MOST_SEED = 2**53
 _Moved: TypeAlias = TapsMoved[Solution]
 
 
-@dataclass(frozen=True, slots=True)
-class PlantState:
+class PlantState(NamedTuple):
     """Everything that changes: keep it, and `Plant.restore` brings the plant back to it."""
 
     step: int
@@ -145,15 +144,12 @@ class Plant:
         asked = {**old.setpoints, **setpoints}
         self._check(asked, setpoints, dt_s, functions or {})
         inverters = self._with_functions(functions)
-        values = asked.values()
-        p_set = np.array([s.p_mw for s in values])
-        q_set = np.array([s.q_mvar for s in values])
+        p_values, q_values, _ = zip(*asked.values(), strict=True)
+        p_set, q_set = np.array(p_values, np.float64), np.array(q_values, np.float64)
         row = self.setup.profiles.means(old.time_s, dt_s)
         scale = self._fleet.load_scale(row)
         step = old.step + 1
-
-        tap_set = self._tap_set(asked)
-
+        tap_set = self._taps.asked(asked.values())
         advance = partial(
             self._fleet.advance,
             old.physics,
@@ -206,12 +202,6 @@ class Plant:
         if dict(functions or {}) != self._inverters.commanded:
             self._inverters = AutonomousInverters(self.setup.config, functions)
         return self._inverters
-
-    def _tap_set(self, asked: Mapping[str, Setpoint]) -> FloatArray:
-        """Return the positions that are asked for, (n_devices,); NaN for none."""
-        if not self._taps.n:
-            return np.full(len(asked), np.nan)
-        return np.array([math.nan if s.tap is None else float(s.tap) for s in asked.values()])
 
     def _check(
         self,
@@ -282,27 +272,30 @@ class Plant:
         row: FloatArray,
         scale: FloatArray,
     ) -> PlantState:
-        solution, taps = moved.solved, moved.taps.tolist()
+        solution = moved.solved
+        reasons = done.reasons.tolist()
         clipped: tuple[Clip, ...] = ()
-        if done.reasons.any():
+        if any(reasons):
             clipped = tuple(
                 Clip(name, asked[name], Setpoint(p, q, _whole(tap)), reasons_of(bits))
                 for name, p, q, tap, bits in zip(
                     self._at,
                     done.p_mw.tolist(),
                     done.q_mvar.tolist(),
-                    taps,
-                    done.reasons.tolist(),
+                    moved.taps.tolist(),
+                    reasons,
                     strict=True,
                 )
                 if bits
             )
+        volts = voltages(solution)
+        n_meters = 1 + len(self.grid.microgrids)
         measurements = Measurements(
             step=step,
             time_s=time_s,
             dt_s=dt_s,
-            devices=self._device_readings(done, moved),
-            meters=meter_readings(self.grid, solution),
+            devices=self._device_readings(done, moved, volts[n_meters:]),
+            meters=meter_readings(self.grid, solution, volts[:n_meters]),
             areas=self._areas.readings(solution, scale),
             price_usd_per_mwh=float(row[self._fleet.price_column]),
             losses_mw=solution.losses_mw,
@@ -314,8 +307,10 @@ class Plant:
             step, time_s, asked, done.states, moved.state, solution.state, measurements
         )
 
-    def _device_readings(self, done: FleetAdvance, moved: _Moved) -> Mapping[str, DeviceReading]:
-        readings = device_readings(self._fleet.device_ids, done, moved.solved)
+    def _device_readings(
+        self, done: FleetAdvance, moved: _Moved, volts: Sequence[Sequence[float]]
+    ) -> Mapping[str, DeviceReading]:
+        readings = device_readings(self._fleet.device_ids, done, volts)
         if self._taps.n:
             loading = self._taps.loading_pct(moved.solved.loading_pct).tolist()
             for name, tap, percent in zip(readings, moved.taps.tolist(), loading, strict=True):

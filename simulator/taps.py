@@ -7,14 +7,16 @@ else stays. Positions live in the engine's state and nowhere else.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Generic, TypeVar
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 
 from heron.powergrid.device_configs import TapControl, TransformerConfig
 from heron.powergrid.networks import Grid
+from heron.powergrid.quantities import Setpoint
 from heron.powergrid.setups import SetupConfig
 from simulator.engines.base import (
     BatchState,
@@ -36,8 +38,7 @@ AnyState = TypeVar("AnyState", GridState, BatchState)
 SolvedT = TypeVar("SolvedT")
 
 
-@dataclass(frozen=True, slots=True)
-class TapsMoved(Generic[SolvedT]):
+class TapsMoved(NamedTuple, Generic[SolvedT]):
     """What became of the tap changers in a step.
 
     Attributes:
@@ -66,6 +67,9 @@ class TapChangers:
         self._grid = grid
         self._devices = [c.device_id for c in grid.tap_changers]
         self._n_devices = len(config.device_ids)
+        self._no_taps = np.full(self._n_devices, np.nan)
+        self._no_reasons = np.zeros(self._n_devices, dtype=np.int64)
+        self._no_taps.flags.writeable = self._no_reasons.flags.writeable = False
         self._at = np.array([config.device_ids.index(d) for d in self._devices], dtype=np.int64)
         configs = [config.device(d).device_state_config for d in self._devices]
         checked = [c for c in configs if isinstance(c, TransformerConfig)]
@@ -88,6 +92,12 @@ class TapChangers:
         if self.n:
             taps[..., self._at] = np.where(self._controlled, np.nan, self.physics.initial)
         return taps
+
+    def asked(self, setpoints: Iterable[Setpoint]) -> FloatArray:
+        """Return the positions of set-points, (n_devices,); NaN for none."""
+        if not self.n:
+            return self._no_taps
+        return np.array([math.nan if s.tap is None else float(s.tap) for s in setpoints])
 
     def positions(self, grid: GridState | BatchState) -> FloatArray:
         """Return the positions of a state, (..., n_devices); NaN without a tap changer."""
@@ -151,6 +161,8 @@ class TapChangers:
             voltages: (..., n_devices, 3) phase voltages of a solve.
         """
         if not self.n:
+            if asked.ndim == 1:
+                return TapsMoved(solve(grid), before, self._no_taps, self._no_reasons, 0)
             none = np.full(asked.shape, np.nan)
             zero = np.zeros(asked.shape, dtype=np.int64)
             return TapsMoved(solve(grid), before, none, zero, zero.sum(axis=-1))

@@ -17,13 +17,13 @@ from pydantic import (
 
 from heron.errors import ConfigError, ConfigProblem
 from heron.powergrid.agents import scheme_of
+from heron.powergrid.setups import stated_protocol
+from heron.powergrid.setups.coordination import SETPOINT
 from training.envs.robustness import Robustness, robustness_of, words_of
 
 Algorithm = Literal["ppo", "ippo", "mappo"]
 FORECASTS: dict[str, bool | str] = {"day_ahead": True, "typical": "typical", "none": False}
 """What a command line calls the ways to know prices, and what a setup does."""
-SETPOINT = "setpoint"
-"""The protocol by which policies command set-points, and the batched environment knows."""
 SINGLE_ENVS = 4
 """Environments of a runner where they are stepped one by one."""
 SAMPLED_DEFAULTS: dict[str, Any] = {
@@ -84,7 +84,8 @@ class TrainOptions(BaseModel):
             devices last.
         visibility_level: Whose view the observation is built for.
         protocol: How the agents coordinate, as `heron.powergrid.agents.scheme_of` takes it;
-            another than ``setpoint`` samples one environment at a time.
+            `make_options` takes what the setup says. Another than ``setpoint``, which is all that
+            the batched environment knows, samples one environment at a time.
         shield: Train with the network's shield before the devices; samples one environment at a
             time.
         checkpoint_freq: Updates between checkpoints.
@@ -225,11 +226,17 @@ class TrainOptions(BaseModel):
         """Whether all agents use one network."""
         return self.algorithm != "ippo" and not self.independent_policies
 
+    def chosen(self) -> dict[str, Any]:
+        """Return the options that are not what they are without being said."""
+        usual = {name: field.default for name, field in type(self).model_fields.items()}
+        usual["protocol"] = stated_protocol(self.setup)
+        return {name: v for name, v in self.model_dump().items() if v != usual[name]}
+
     def command_line(self) -> str:
         """Return the ``heron train`` command of this run, without defaults and directories."""
         words = ["heron train"]
-        for name, value in self.model_dump(exclude={"checkpoint_dir", "resume"}).items():
-            if value == type(self).model_fields[name].default:
+        for name, value in self.chosen().items():
+            if name in ("checkpoint_dir", "resume"):
                 continue
             flag = "--" + name.rstrip("_").replace("_", "-")
             if name == "hidden":
@@ -252,28 +259,38 @@ class TrainOptions(BaseModel):
             # Only ever switched on: where the setup says so, it stays.
             "observe_timing": self.observe_timing or None,
             "visibility_level": self.visibility_level,
-            "protocol": None if self.protocol == SETPOINT else self.protocol,
+            "protocol": self.protocol,
             "shield": self.shield or None,
         }
         return {"train": True, **{k: v for k, v in chosen.items() if v is not None}}
 
 
 def make_options(values: dict[str, Any], source: str = "") -> TrainOptions:
-    """Check the options, all at once.
+    """Check the options, all at once; the protocol is the setup's where none is given.
 
     Raises:
         ConfigError: With every problem found.
     """
+    problems: list[ConfigProblem] = []
+    setup = values.get("setup", TrainOptions.model_fields["setup"].default)
+    if "protocol" not in values and isinstance(setup, str):
+        try:
+            values = {**values, "protocol": stated_protocol(setup)}
+        except ConfigError as error:
+            problems += error.problems
     try:
-        return TrainOptions.model_validate(values)
+        options = TrainOptions.model_validate(values)
     except ValidationError as error:
-        problems = [
+        problems += [
             ConfigProblem(
                 ".".join(str(p) for p in e["loc"]) or "options", e["input"], e["msg"], source
             )
             for e in error.errors()
         ]
         raise ConfigError(problems) from error
+    if problems:
+        raise ConfigError(problems)
+    return options
 
 
 def read_experiment(path: Path) -> dict[str, Any]:

@@ -123,7 +123,7 @@ def search(
         ConfigError: Options do not fit each other, or no run came to an evaluation.
     """
     directory = base.checkpoint_dir.absolute()
-    common = {**base.model_dump(exclude_defaults=True), **chosen.options}
+    common = {**base.chosen(), **chosen.options}
     common.setdefault("evaluate_freq", max(1, base.iterations // 6))
     iterations = make_options({**common, "checkpoint_dir": directory}).iterations
     start_ray(base)

@@ -12,7 +12,6 @@ import math
 import os
 import shutil
 import time
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -200,10 +199,9 @@ class _Run:
         setup = self._env.inner.setup
         policies = trained_policies(self._algo, self._env, self._options)
         days = self._validation_days[: self._options.event_driven_episodes]
-        protocol = self._options.protocol
 
         def mean_return(timing: Timing | None) -> float:
-            return run_days_timed(setup, policies, days, timing, protocol=protocol).mean_return
+            return run_days_timed(setup, policies, days, timing).mean_return
 
         synchronous = mean_return(None)
         return {name: gap(synchronous, mean_return(timing)) for name, timing in PRESETS.items()}
@@ -259,10 +257,7 @@ def _join_cluster(address: str) -> None:
 
 def build_algorithm(options: TrainOptions, env: RllibMicrogrids) -> Algorithm:
     """Build RLlib's algorithm."""
-    with warnings.catch_warnings():
-        # RLlib registers its environment under one name, each time anew.
-        warnings.filterwarnings("ignore", message=".*Overriding environment.*")
-        return build_config(options, env).build_algo()
+    return build_config(options, env).build_algo()
 
 
 def trained_policies(

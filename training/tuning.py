@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from heron.errors import ConfigError, ConfigProblem
 from heron.powergrid.baselines import ActingPolicy, Baselines
 from training.envs import MultiAgentMicrogrids
 from training.envs.vector_env import VectorMicrogrids
@@ -135,8 +136,12 @@ def tune(
         seed: Of the search.
 
     Raises:
-        ConfigError: No such baseline to tune, or its solvers are not installed.
+        ConfigError: No such baseline to tune, its solvers are not installed, or the agents do not
+            command set-points.
     """
+    if not env.scheme.commands_devices:
+        expected = "set-points, which are what a baseline commands"
+        raise ConfigError([ConfigProblem("protocol", env.setup.config.protocol, expected)])
     makers = Baselines(env.setup, env.codecs)
     kind, ranges, in_batch = makers.tunable(name)
     objective = (batch_objective if in_batch else single_objective)(env, days)

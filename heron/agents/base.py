@@ -289,7 +289,7 @@ class Agent(Built, Mailing):
         if not self.decides:
             return
         delay = self.tick_config.next_obs_delay()
-        if delay > 0.0:
+        if delay > 0.0 or self._last_arrival:
             delay = self.in_order("observation", current_time, delay)
         observation = None if delay == 0.0 else self.observe(global_state, proxy)
         scheduler.schedule(
@@ -314,10 +314,15 @@ class Agent(Built, Mailing):
 
     def post(self, recipient_id: str, kind: MessageType, content: Any, scheduler: Dispatch) -> None:
         """Send a command, a signal or a report; it arrives after the message delay."""
-        delay = self.tick_config.next_msg_delay()
-        if delay > 0.0:
-            delay = self.in_order(recipient_id, scheduler.current_time, delay)
+        delay = self.message_delay(recipient_id, scheduler.current_time)
         scheduler.schedule_message_delivery(recipient_id, (kind, self.agent_id, content), delay)
+
+    def message_delay(self, recipient_id: str, now_s: float) -> float:
+        """Draw how long a message sent now takes to a recipient, after those before it."""
+        delay = self.tick_config.next_msg_delay()
+        if delay > 0.0 or self._last_arrival:
+            delay = self.in_order(recipient_id, now_s, delay)
+        return delay
 
     def in_order(self, way: str, now_s: float, delay_s: float) -> float:
         """Return a delay with which nothing overtakes what went the same way before.
@@ -325,14 +330,16 @@ class Agent(Built, Mailing):
         Args:
             way: The recipient, or ``observation`` or ``effect``.
             now_s: Plant seconds.
-            delay_s: As drawn; lengthened if jitter would let it arrive too early.
+            delay_s: As drawn; lengthened if jitter would let it arrive too early. A delay of
+                zero waits, too, for what is still under way.
         """
         arrival = now_s + delay_s
         last = self._last_arrival.get(way, arrival)
         while arrival < last:
             delay_s = math.nextafter(max(delay_s, last - now_s), math.inf)
             arrival = now_s + delay_s
-        self._last_arrival[way] = arrival
+        if delay_s > 0.0:  # what arrives at once cannot be overtaken
+            self._last_arrival[way] = arrival
         return delay_s
 
     def shown_upstream(self) -> dict[str, Vector]:

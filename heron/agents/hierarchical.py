@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -211,10 +212,14 @@ class HierarchicalAgent(Agent):
     ) -> None:
         """Coordinate after the action delay."""
         delay = 0.0 if scheduler is None else self.tick_config.next_act_delay()
-        if scheduler is None or delay == 0.0:
+        if scheduler is None or (delay == 0.0 and not self._last_arrival):
             self.take_action(action, observation, scheduler)
-        else:
-            delay = self.in_order("effect", scheduler.current_time, delay)
+            return
+        now_s = scheduler.current_time
+        delay = self.in_order("effect", now_s, delay)
+        if delay == 0.0 and self._last_arrival.get("effect", -math.inf) < now_s:
+            self.take_action(action, observation, scheduler)
+        else:  # later; or now, behind one that is due now
             scheduler.schedule_action_effect(
                 self.agent_id, (action, observation), delay, priority=SEND_PRIORITY
             )

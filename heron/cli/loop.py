@@ -183,7 +183,9 @@ class LoopRunner:
             *("--seed", str(plan.seed), "--start", plan.start, "--verbose"),
             *_pacing(plan),
         ]
-        controller = ["controller", *common, "--protocol", plan.protocol, *plan.controller]
+        controller = ["controller", *common, *plan.controller]
+        if plan.protocol is not None:
+            controller += ["--protocol", plan.protocol]
         if plan.policy is not None:
             controller += ["--policy", plan.policy]
         if plan.http is not None:

@@ -23,7 +23,7 @@ class LoopPlan:
         steps: Steps to run; None: until stopped.
         min_step_s: Wall seconds that a step takes at least; 0 for as fast as it goes.
         free_rate: Plant seconds a wall second without lock-step; None: lock-step.
-        protocol: How the site coordinates, as `heron controller` takes it.
+        protocol: How the site coordinates, as `heron controller` takes it; None: as the setup says.
         start: Plant time at the start, as `heron simulate` takes it.
         port: Modbus port; None takes a free one.
         broker: URL; None starts the embedded one.
@@ -42,7 +42,7 @@ class LoopPlan:
     seed: int = 0
     start: str = "auto"
     policy: str | None = None
-    protocol: str = "setpoint"
+    protocol: str | None = None
     port: int | None = None
     broker: str | None = None
     site: str = "site"

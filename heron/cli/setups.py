@@ -16,7 +16,9 @@ from heron.powergrid.setups import (
     get_available_setups,
     load_profile_names,
     read_setup,
+    stated_protocol,
 )
+from heron.powergrid.setups.loader import find_config
 from heron.powergrid.setups.schema import json_schema_text
 
 
@@ -73,7 +75,8 @@ def _show(name: str, as_json: bool) -> int:
     print(f"{config.name}: {len(grid.buses)} buses, {len(grid.loads)} loads, {setup.path}")
     print(
         f"  step {config.step_s:g} s, {config.max_episode_steps} steps an episode,"
-        f" engine {config.engine}, band {config.v_limits_pu[0]}-{config.v_limits_pu[1]} pu,"
+        f" engine {config.engine}, protocol {config.protocol},"
+        f" band {config.v_limits_pu[0]}-{config.v_limits_pu[1]} pu,"
         f" penalty {config.penalty:g} $ per pu node hour"
     )
     print(
@@ -118,6 +121,7 @@ def _described(setup: Setup, grid: Grid) -> dict[str, Any]:
 
 def _check(name: str, as_json: bool) -> int:
     problems = check_setup(name)
+    problems += _protocol_problems(name)
     if problems:
         return _fail(problems, "", as_json)
     if as_json:
@@ -125,6 +129,23 @@ def _check(name: str, as_json: bool) -> int:
     else:
         print(f"{name}: no mistake found")
     return 0
+
+
+def _protocol_problems(name: str) -> list[ConfigProblem]:
+    """Return why a protocol of the user's own cannot be had; reading a setup does not load it."""
+    # Only this check needs the agents.
+    from heron.powergrid.agents import scheme_of
+
+    try:
+        stated = stated_protocol(name)
+    except ConfigError:  # `check_setup` has said why
+        return []
+    try:
+        scheme_of(stated)
+    except ConfigError as error:
+        source = str(find_config(name))
+        return [ConfigProblem(p.where, p.value, p.expected, source) for p in error.problems]
+    return []
 
 
 def _fail(problems: Sequence[ConfigProblem], message: str, as_json: bool) -> int:

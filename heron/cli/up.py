@@ -26,6 +26,7 @@ from heron.cli.plan import LoopPlan, LoopResult
 from heron.cli.report import build_report, write_report
 from heron.errors import ConfigError, ConfigProblem, HeronError
 from heron.messaging.address import BrokerAddress
+from heron.powergrid.agents import scheme_of
 from heron.powergrid.setups import SetupConfig, read_setup
 
 DEFAULT_SETUP = "ieee34_ieee13"
@@ -37,6 +38,8 @@ def run(argv: Sequence[str]) -> int:
     """Run the command; see the module."""
     options = _parser().parse_args(argv)
     setup = read_setup(options.setup)
+    if options.protocol is not None:
+        scheme_of(options.protocol)
     if options.broker is not None:
         BrokerAddress.parse(options.broker)
     folder = _new_folder(options.runs)
@@ -252,10 +255,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--no-policy", action="store_true", help="the same as --policy none")
     add(
         "--protocol",
-        default="setpoint",
         metavar="P",
-        help="how the site coordinates: setpoint (default), price, p2p, consensus, system, or "
-        "module:NAME or FILE.py:NAME",
+        help="how the site coordinates, in place of what the setup says: setpoint, price, p2p, "
+        "consensus, system, or module:NAME or FILE.py:NAME",
     )
     add("--seed", type=int, default=0)
     add(

@@ -27,7 +27,8 @@ class HeronEnvCore(EventDriven):
 
     Args:
         env_id: Name; environments that share a broker never see each other's messages.
-        message_broker: Carries messages between agents when `centralized` is False.
+        message_broker: Carries commands, signals and reports when `centralized` is False, and
+            what agents send each other by themselves in any case.
 
     Attributes:
         env_id: As given.
@@ -70,10 +71,20 @@ class HeronEnvCore(EventDriven):
             new = member.agent_id not in self._known
             member.env_id = self.env_id
             self._known[member.agent_id] = member
+            if new:
+                self._join_broker(member)
             if self.proxy is not None:
                 self.proxy.register(member)
             if new and self._scheduler is not None:
                 self._start_ticking(member, self._scheduler)
+
+    def _join_broker(self, agent: Agent) -> None:
+        """Let a newcomer talk as the others do."""
+        broker = self.message_broker
+        if broker is not None and (agent.message_broker is None or not self.centralized):
+            agent.use_broker(broker)
+        if not self.centralized and isinstance(agent, HierarchicalAgent):
+            agent.listen()
 
     def _circles(self, newcomer: Agent) -> Iterator[ConfigProblem]:
         """Yield the members of a family that would report to themselves.
@@ -129,7 +140,7 @@ class HeronEnvCore(EventDriven):
                 agent.reset(seed)
         if self.proxy is not None:
             self.proxy.clear()
-        if self.message_broker is not None and not self.centralized:
+        if self.message_broker is not None:
             self.message_broker.clear_environment(self.env_id)
 
     def get_observations(
@@ -218,7 +229,7 @@ class HeronEnvCore(EventDriven):
     # --- message path and proxy ---------------------------------------------------------
 
     def configure_agents_for_distributed(self, message_broker: Broker | None = None) -> None:
-        """Let agents reach each other over a broker only.
+        """Let agents reach each other over a broker only, also those that are registered later.
 
         Args:
             message_broker: Which; the environment's own, or a new one in memory, if not given.
@@ -226,15 +237,15 @@ class HeronEnvCore(EventDriven):
         self.message_broker = message_broker or self.message_broker or InMemoryBroker()
         self.centralized = False
         for agent in self._known.values():
-            agent.message_broker = self.message_broker
-            if isinstance(agent, HierarchicalAgent):
+            agent.use_broker(self.message_broker)
+            if self._scheduler is None and isinstance(agent, HierarchicalAgent):
                 agent.listen()
 
     def configure_agents_for_centralized(self) -> None:
-        """Let agents be reached directly again."""
+        """Let agents be reached directly again; in event-driven time they report as before."""
         self.centralized = True
         for agent in self._known.values():
-            if isinstance(agent, HierarchicalAgent):
+            if self._scheduler is None and isinstance(agent, HierarchicalAgent):
                 agent.watch()
 
     def use_proxy(

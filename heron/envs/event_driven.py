@@ -19,7 +19,7 @@ from heron.core.observation import Observation
 from heron.envs.instant import carry
 from heron.envs.occurrences import Occurrences
 from heron.errors import ConfigError, ConfigProblem
-from heron.messaging.base import Broker, MessageType
+from heron.messaging.base import Broker, Message, MessageType
 from heron.scheduling.events import SEND_PRIORITY, Event, EventType
 from heron.scheduling.scheduler import EventScheduler
 
@@ -108,6 +108,7 @@ class EventDriven(Occurrences):
 
     def _start_ticking(self, agent: Agent, scheduler: EventScheduler) -> None:
         agent.start_ticking(scheduler.current_time)
+        agent.virtual_time = scheduler
         scheduler.register_agent(agent.agent_id, agent.tick_config, level=agent.level)
         if isinstance(agent, HierarchicalAgent):
             agent.listen()
@@ -146,6 +147,7 @@ class EventDriven(Occurrences):
         self._scheduler = None
         for agent in self._known.values():
             agent.pending_action = None
+            agent.virtual_time = None
             if self.centralized and isinstance(agent, HierarchicalAgent):
                 agent.watch()
 
@@ -220,7 +222,7 @@ class EventDriven(Occurrences):
             self.advance_plant(time_s)
         self.refresh(event.agent_id)
         if self.proxy is not None:
-            delay = agent.tick_config.next_msg_delay()
+            delay = agent.message_delay(self.proxy.agent_id, time_s)
             picture = agent.state.snapshot(time_s)
             scheduler.schedule_message_delivery(self.proxy.agent_id, picture, delay)
         agent.tick(scheduler, time_s, self._global_state(), self.proxy)
@@ -237,6 +239,8 @@ class EventDriven(Occurrences):
         recipient = self._known.get(event.agent_id)
         if self.proxy is not None and event.agent_id == self.proxy.agent_id:
             self.proxy.receive(event.payload)
+        elif isinstance(event.payload, Message):
+            self._known[event.payload.sender_id].hand_over(event.payload)
         elif recipient is not None:
             self.refresh(event.agent_id)
             for kind, sender, content in self._carried(event):

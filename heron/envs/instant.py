@@ -77,6 +77,8 @@ def carry(
 ) -> Iterator[tuple[MessageType, str, Any]]:
     """Send a message over a broker and yield what has arrived for its recipient by then.
 
+    What agents send each other by themselves goes another way, and waits until it is read.
+
     Args:
         broker: Which carries it.
         env_id: Environment of both agents.

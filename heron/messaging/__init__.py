@@ -4,7 +4,14 @@ The typed topics, wire models and the asynchronous bus of the runtimes are modul
 these; they are not imported here, because they need more than the standard library.
 """
 
-from heron.messaging.base import BROADCAST, Broker, Message, MessageType, agent_channel
+from heron.messaging.base import (
+    BROADCAST,
+    Broker,
+    Message,
+    MessageType,
+    agent_channel,
+    mail_channel,
+)
 from heron.messaging.in_memory import InMemoryBroker
 
 __all__ = [
@@ -14,4 +21,5 @@ __all__ = [
     "Message",
     "MessageType",
     "agent_channel",
+    "mail_channel",
 ]

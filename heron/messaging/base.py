@@ -136,5 +136,13 @@ class Broker(ABC):
 
 
 def agent_channel(agent_id: str) -> str:
-    """Return the name of the channel on which an agent receives."""
+    """Return the name of the channel on which an agent is commanded, told and reported to."""
     return f"agent/{agent_id}"
+
+
+def mail_channel(agent_id: str) -> str:
+    """Return the name of the channel of what agents send each other beside that.
+
+    It is apart from `agent_channel`, so that neither is taken for the other, or read with it.
+    """
+    return f"mail/{agent_id}"

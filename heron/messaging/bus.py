@@ -18,16 +18,19 @@ from typing import Any, Self, TypeVar
 
 from pydantic import ValidationError
 
-from heron.errors import BrokerUnavailable
+from heron.errors import BrokerUnavailable, ConfigError, ConfigProblem
 from heron.messaging.subscription import DEFAULT_CAPACITY, Subscription
 from heron.messaging.topics import STATUS, Topic, WhileDown
-from heron.messaging.wire import Message, Status
+from heron.messaging.wire import Message, Status, one_line
 
 __all__ = ["Bus", "BusCounters", "InMemoryBus", "MemoryHub", "Subscription"]
 
 logger = logging.getLogger(__name__)
 
 M = TypeVar("M", bound=Message)
+
+MOST_MALFORMED = 1000
+"""Topics with malformed payloads that are told apart in the log."""
 
 
 @dataclass(slots=True)
@@ -39,6 +42,7 @@ class BusCounters:
         received: Messages that a subscription took.
         dropped: Messages lost because the connection was down or a queue was full.
         invalid: Payloads that do not fit their topic's model.
+        out_of_time: Messages that the broker had kept although their topic is not retained.
         connections: Times that the connection was made.
     """
 
@@ -46,6 +50,7 @@ class BusCounters:
     received: int = 0
     dropped: int = 0
     invalid: int = 0
+    out_of_time: int = 0
     connections: int = 0
 
 
@@ -59,15 +64,24 @@ class Bus(ABC):
             same is published, so that a clean end and a crash look alike to others.
         announce: Publish the birth on entering the context. With False the owner calls
             `announce` when it is ready, e.g. after its subscriptions.
+
+    Raises:
+        ConfigError: The site cannot stand in a topic.
     """
 
     def __init__(self, site: str, status: Status | None = None, *, announce: bool = True) -> None:
+        try:
+            STATUS.wildcard(site)
+        except ValueError as error:
+            expected = "expected a name without /, + and #"
+            raise ConfigError([ConfigProblem("site", site, expected)]) from error
         self.site = site
         self.status = status
         self._announced = announce
         self.counters = BusCounters()
         self._subscriptions: list[Subscription[Any]] = []
         self._kept: dict[str, tuple[Topic[Any], bytes]] = {}
+        self._malformed: set[str] = set()
         self._online, self._offline = asyncio.Event(), asyncio.Event()
         self._offline.set()
 
@@ -198,16 +212,24 @@ class Bus(ABC):
                 try:
                     decoded = subscription.topic.model.model_validate_json(payload)
                 except ValidationError as error:
-                    self.counters.invalid += 1
-                    first = error.errors()[0]
-                    logger.warning(
-                        "message_invalid topic=%s at=%s reason=%s", path, first["loc"], first["msg"]
-                    )
+                    self._note_malformed(path, error)
                     return
+                self._malformed.discard(path)
                 self.counters.received += 1
             before = subscription.dropped
             subscription.offer(subscription.topic.agent_of(path) or "", decoded)
             self.counters.dropped += subscription.dropped - before
+
+    def _note_malformed(self, path: str, error: ValidationError) -> None:
+        """Count a payload that does not fit; say so once, until one of its topic fits again."""
+        self.counters.invalid += 1
+        if path in self._malformed or len(self._malformed) >= MOST_MALFORMED:
+            return
+        self._malformed.add(path)
+        first = error.errors()[0]
+        logger.warning(
+            "message_invalid topic=%s at=%s reason=%s", one_line(path), first["loc"], first["msg"]
+        )
 
 
 class MemoryHub:

@@ -22,10 +22,10 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from heron.errors import BrokerUnavailable
 from heron.messaging.address import BrokerAddress
-from heron.messaging.bus import Bus
+from heron.messaging.bus import MOST_MALFORMED, Bus
 from heron.messaging.subscription import DEFAULT_CAPACITY, Subscription
-from heron.messaging.topics import STATUS, Topic
-from heron.messaging.wire import Message, Status
+from heron.messaging.topics import STATUS, TOPICS, Topic
+from heron.messaging.wire import Message, Status, one_line
 
 logger = logging.getLogger(__name__)
 
@@ -83,6 +83,7 @@ class MqttBus(Bus):
         self._client: aiomqtt.Client | None = None
         self._filters: set[str] = set()
         self._retained: dict[str, bytes] = {}
+        self._out_of_time: set[str] = set()
         self._filters_lock = asyncio.Lock()
         self._waits: set[asyncio.Timeout] = set()
         self._task: asyncio.Task[None] | None = None
@@ -211,9 +212,24 @@ class MqttBus(Bus):
             if not isinstance(message.payload, bytes):
                 self.counters.invalid += 1
                 continue
+            if message.retain and not _may_be_retained(path):
+                self._note_out_of_time(path)
+                continue
             if STATUS.agent_of(path) is not None:
                 self._retained[path] = message.payload
             self._deliver(path, message.payload, self._subscriptions)
+
+    def _note_out_of_time(self, path: str) -> None:
+        """Drop what a broker gave out again: nobody knows when it was meant."""
+        self.counters.out_of_time += 1
+        if path in self._out_of_time or len(self._out_of_time) >= MOST_MALFORMED:
+            return
+        self._out_of_time.add(path)
+        logger.warning(
+            "message_retained topic=%s reason=dropped, it may be of any age: an empty retained "
+            "message removes it from the broker",
+            one_line(path),
+        )
 
     async def _send(self, topic: Topic[Any], path: str, payload: bytes) -> bool:
         client = self._client
@@ -304,6 +320,10 @@ class MqttBus(Bus):
             for s in self._subscriptions
             if s.filter in wildcards or s.topic.wildcard(s.site) not in wildcards
         }
+
+
+def _may_be_retained(path: str) -> bool:
+    return any(topic.retain and topic.agent_of(path) is not None for topic in TOPICS)
 
 
 def _all_granted(codes: Sequence[int | ReasonCode]) -> bool:

@@ -208,6 +208,10 @@ class MqttBroker(Broker):
 
     def _on_message(self, client: paho.Client, userdata: Any, got: paho.MQTTMessage) -> None:
         channel = got.topic.removeprefix(f"{self._root}/")
+        if got.retain:
+            # Nothing here is sent to be retained: it may be of any age.
+            logger.warning("message_retained topic=%s reason=dropped, it may be old", got.topic)
+            return
         try:
             message, origin, number = _decode(got.payload)
         except (ValueError, KeyError, TypeError) as error:

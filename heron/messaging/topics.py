@@ -64,13 +64,16 @@ class Topic(Generic[M]):
         """
         names = [site, agent] if "{agent}" in self.pattern else [site]
         for name in names:
-            if not name or _FORBIDDEN & set(name):
-                raise ValueError(f"{name!r} cannot stand in topic {self.pattern!r}")
+            _named(name, self.pattern)
         return f"{ROOT}/{site}/{self.pattern.format(agent=agent)}"
 
     def wildcard(self, site: str) -> str:
-        """Return the subscription that takes this topic from every agent of a site."""
-        return f"{ROOT}/{site}/{self.pattern.format(agent='+')}"
+        """Return the subscription that takes this topic from every agent of a site.
+
+        Raises:
+            ValueError: The site is empty, or would add or match levels.
+        """
+        return f"{ROOT}/{_named(site, self.pattern)}/{self.pattern.format(agent='+')}"
 
     def agent_of(self, topic: str) -> str | None:
         """Return the agent named in a full topic, or None if it is not of this row."""
@@ -85,6 +88,12 @@ class Topic(Generic[M]):
             elif got != expected:
                 return None
         return agent
+
+
+def _named(name: str, pattern: str) -> str:
+    if not name or _FORBIDDEN & set(name):
+        raise ValueError(f"{name!r} cannot stand in topic {pattern!r}")
+    return name
 
 
 _DROP, _RAISE, _KEEP = WhileDown.DROP, WhileDown.RAISE, WhileDown.KEEP

@@ -3,23 +3,76 @@
 Powers in MW and Mvar, positive = injects. ``step`` is the plant's step in lock-step and -1
 where there is no common clock. ``time_s`` is plant time; ``sent_s`` is the sender's wall clock
 (Unix), for people and logs: no decision rests on it, because clocks differ between hosts.
+
+No number of any message is infinite or not a number, and no text for people has a second line: it
+stands in logs. What somebody goes by (set-points, limits,
+prices, times, counters) has a range as well; what only tells of something is finite, so that an
+absurd value can still be told.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import re
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+)
 
 QualityName = Literal["good", "stale", "bad"]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
 ModeName = Literal["monitor", "advisory", "closed_loop", "fallback", "stopped"]
+
+LONGEST_LIFE_S = 86_400.0
+"""Of a command: one that holds for longer is no longer a decision about now."""
+LARGEST = 1e9
+"""Of powers and prices: beyond any plant and any market, whatever the unit was mistaken for."""
+LARGEST_COUNT = 2**53 - 1
+"""The largest that every JSON reader takes over unchanged."""
+LONGEST_TEXT = 1000
+LARGEST_RATE = 1e5
+"""Plant seconds a wall second."""
+
+_PACE = re.compile(r"lockstep|real|rated|max|x(\d+(?:\.\d+)?)")
+
+
+def _number(value: Any, info: ValidationInfo) -> Any:
+    """Refuse what JSON does not call a number: ``true`` would pass for 1 MW, ``"5"`` for 5."""
+    if info.mode == "json" and isinstance(value, (bool, str)):
+        raise ValueError("expected a number")
+    return value
+
+
+def one_line(text: str) -> str:
+    """Return a text as it may stand in a log: without control characters, and not too long."""
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else " " for c in text)
+    return text[:LONGEST_TEXT]
+
+
+Line = Annotated[str, AfterValidator(one_line)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=0, le=LARGEST_COUNT)]
+StepNumber = Annotated[int, Field(ge=-1, le=LARGEST_COUNT)]
+"""A step of the plant in lock-step; -1 where there is no common clock."""
+PlantSeconds = Annotated[float, Field(ge=0, le=1e11)]
+"""Since the start of the data year."""
+Power = Annotated[float, Field(ge=-LARGEST, le=LARGEST), BeforeValidator(_number)]
+"""MW or Mvar."""
+Limit = Annotated[float | None, Field(ge=0, le=LARGEST), BeforeValidator(_number)]
+"""MW; None: no limit."""
+Price = Annotated[float, Field(ge=-LARGEST, le=LARGEST), BeforeValidator(_number)]
 
 
 class Message(BaseModel):
     """The base of all messages; unknown keys from a newer sender are ignored."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
 
 class Status(Message):
@@ -30,7 +83,7 @@ class Status(Message):
     role: Literal["edge", "device", "meter", "coordinator", "system", "simulator"]
     mode: ModeName | None = None
     version: str = ""
-    detail: str = ""
+    detail: Line = ""
     sent_s: float = 0.0
 
 
@@ -46,9 +99,9 @@ class Telemetry(Message):
     """What a device or meter shows; point names are those of the readings' fields."""
 
     agent: str
-    sequence: int
-    step: int = -1
-    time_s: float
+    sequence: Count
+    step: StepNumber = -1
+    time_s: PlantSeconds
     points: dict[str, Point]
     mode: ModeName | None = None
     historical: bool = False
@@ -62,29 +115,29 @@ class Command(Message):
         sequence: Grows with each command from one issuer; an older one is dropped.
         tap: Position of a tap changer; None leaves it to the device, or there is none.
         ttl_s: Life in plant seconds, counted by the receiver from receipt on its own
-            clock; after it the device returns to fallback.
+            clock; after it the device returns to fallback. At most `LONGEST_LIFE_S`.
         issuer: Who decided.
         reason: Why, for the log.
     """
 
     agent: str
-    sequence: int
-    step: int = -1
-    p_mw: float = Field(allow_inf_nan=False)
-    q_mvar: float = Field(0.0, allow_inf_nan=False)
-    tap: int | None = None
-    ttl_s: float = Field(gt=0)
-    issuer: str
-    reason: str = ""
+    sequence: Count
+    step: StepNumber = -1
+    p_mw: Power
+    q_mvar: Power = 0.0
+    tap: Annotated[int | None, Field(ge=-1000, le=1000), BeforeValidator(_number)] = None
+    ttl_s: Annotated[float, Field(gt=0, le=LONGEST_LIFE_S), BeforeValidator(_number)]
+    issuer: Line
+    reason: Line = ""
     sent_s: float = 0.0
 
 
 class CommandResult(Message):
-    """What became of a command or of the device agent's own decision."""
+    """What became of a command, or (``sequence`` -1) of the device agent's own decision."""
 
     agent: str
-    sequence: int
-    step: int = -1
+    sequence: Annotated[int, Field(ge=-1, le=LARGEST_COUNT)]
+    step: StepNumber = -1
     proposed_p_mw: float | None
     proposed_q_mvar: float | None
     applied_p_mw: float | None
@@ -94,7 +147,7 @@ class CommandResult(Message):
     reasons: tuple[str, ...] = ()
     written: bool
     read_back_ok: bool | None = None
-    cycle_ms: float = 0.0
+    cycle_ms: float = Field(0.0, ge=0)
 
 
 class ModeRequest(Message):
@@ -102,8 +155,8 @@ class ModeRequest(Message):
 
     agent: str
     mode: ModeName
-    issuer: str
-    reason: str = ""
+    issuer: Line
+    reason: Line = ""
 
 
 class LimitRequest(Message):
@@ -115,10 +168,10 @@ class LimitRequest(Message):
     """
 
     agent: str
-    p_export_max_mw: float | None = Field(None, ge=0, allow_inf_nan=False)
-    p_import_max_mw: float | None = Field(None, ge=0, allow_inf_nan=False)
-    issuer: str
-    reason: str = ""
+    p_export_max_mw: Limit = None
+    p_import_max_mw: Limit = None
+    issuer: Line
+    reason: Line = ""
 
 
 class PolicyRequest(Message):
@@ -131,8 +184,8 @@ class PolicyRequest(Message):
 
     agent: str
     action: Literal["promote", "roll_back", "report"]
-    issuer: str
-    reason: str = ""
+    issuer: Line
+    reason: Line = ""
 
 
 class PolicyReport(Message):
@@ -155,13 +208,13 @@ class PolicyReport(Message):
     active: str | None = None
     candidate: str | None = None
     former: str | None = None
-    decisions: int = 0
-    failures: int = 0
-    mean_difference: float = 0.0
-    largest_difference: float = 0.0
-    swaps: int = 0
-    rollbacks: int = 0
-    refused: str = ""
+    decisions: Count = 0
+    failures: Count = 0
+    mean_difference: float = Field(0.0, ge=0)
+    largest_difference: float = Field(0.0, ge=0)
+    swaps: Count = 0
+    rollbacks: Count = 0
+    refused: Line = ""
 
 
 class SystemSignal(Message):
@@ -169,16 +222,18 @@ class SystemSignal(Message):
 
     Attributes:
         day_ahead_usd_per_mwh: Prices of the plant day, one a profile step, or empty.
+        p_export_max_mw: Most that it may export; None: no limit.
+        p_import_max_mw: Most that it may import, positive; None: no limit.
     """
 
     agent: str
-    sequence: int
-    step: int = -1
-    time_s: float
-    price_usd_per_mwh: float
-    day_ahead_usd_per_mwh: tuple[float, ...] = ()
-    p_export_max_mw: float | None = None
-    p_import_max_mw: float | None = None
+    sequence: Count
+    step: StepNumber = -1
+    time_s: PlantSeconds
+    price_usd_per_mwh: Price
+    day_ahead_usd_per_mwh: Annotated[tuple[Price, ...], Field(max_length=86_400)] = ()
+    p_export_max_mw: Limit = None
+    p_import_max_mw: Limit = None
 
 
 class AgentReport(Message):
@@ -189,9 +244,9 @@ class AgentReport(Message):
     """
 
     agent: str
-    sequence: int
-    step: int = -1
-    time_s: float
+    sequence: Count
+    step: StepNumber = -1
+    time_s: PlantSeconds
     features: dict[str, dict[str, Finite]]
 
 
@@ -206,8 +261,8 @@ class Coordinated(Message):
     """
 
     agent: str
-    sequence: int
-    step: int = -1
+    sequence: Count
+    step: StepNumber = -1
     protocol: str
     signal: dict[str, Finite] = Field(default_factory=dict)
     action: tuple[Finite, ...] | None = None
@@ -228,23 +283,23 @@ class MarketRecord(Message):
     """
 
     agent: str
-    step: int = -1
-    time_s: float
+    step: StepNumber = -1
+    time_s: PlantSeconds
     protocol: str
     participants: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     price_usd_per_mwh: float | None = None
     energy_mwh: float = 0.0
     fees_usd: float = 0.0
-    trades: dict[str, dict[str, float]] = Field(default_factory=dict)
-    why: str = ""
+    trades: dict[str, dict[str, Finite]] = Field(default_factory=dict)
+    why: Line = ""
 
 
 class Acted(Message):
     """An edge process says that all its devices have acted on this step."""
 
     agent: str
-    step: int
+    step: Count
 
 
 class PlantClock(Message):
@@ -256,12 +311,22 @@ class PlantClock(Message):
         step_s: Plant seconds a step.
     """
 
-    epoch: int
-    step: int
-    time_s: float
-    step_s: float
+    epoch: Count
+    step: Count
+    time_s: PlantSeconds
+    step_s: float = Field(gt=0, le=86_400)
     pace: str
     finished: bool = False
+
+    @field_validator("pace")
+    @classmethod
+    def _pace_is_known(cls, value: str) -> str:
+        known = _PACE.fullmatch(value)
+        if known is None or not (known[1] is None or 0.0 < float(known[1]) <= LARGEST_RATE):
+            raise ValueError(
+                f"expected lockstep, real, rated, max or xK, 0 < K <= {LARGEST_RATE:g}"
+            )
+        return value
 
 
 class AgentAccount(Message):
@@ -277,8 +342,8 @@ class AgentAccount(Message):
 class StepAccount(Message):
     """What the emulated plant knows and no agent may see: reward, cost, violations."""
 
-    step: int
-    time_s: float
+    step: Count
+    time_s: PlantSeconds
     agents: dict[str, AgentAccount]
     reward: float
     cost_usd: float
@@ -287,7 +352,7 @@ class StepAccount(Message):
     v_max_pu: float
     losses_mw: float
     price_usd_per_mwh: float
-    tap_moves: int = 0
+    tap_moves: Count = 0
     clipped: tuple[str, ...] = ()
 
 
@@ -295,13 +360,13 @@ class Decision(Message):
     """What a coordinator decided, how long it took, and where a shield moved it (``note``)."""
 
     agent: str
-    step: int = -1
-    time_s: float
+    step: StepNumber = -1
+    time_s: PlantSeconds
     action: tuple[float, ...]
-    decide_ms: float
+    decide_ms: float = Field(ge=0)
     policy: str = ""
     mode: ModeName = "closed_loop"
-    note: str = ""
+    note: Line = ""
 
 
 class Alarm(Message):
@@ -309,6 +374,6 @@ class Alarm(Message):
 
     agent: str
     severity: Literal["info", "warning", "critical"]
-    text: str
+    text: Line
     active: bool = True
     sent_s: float = 0.0

@@ -7,12 +7,9 @@ of them is asked for.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
-from dataclasses import fields
 from functools import cached_property
-from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -27,15 +24,13 @@ from heron.powergrid.network_model import network_model
 from heron.powergrid.networks import Grid, compose
 from heron.powergrid.plans import FOLDER, PlanBook, PlanPolicy
 from heron.powergrid.setups import Setup
-from heron.powergrid.setups.loader import SETUPS_DIR
+from heron.powergrid.tuned import setup_directory, tuned
 
 SHIELD = "shield:"
 """Prefix that puts a policy behind the voltage shield of its own microgrid."""
 NETWORK_SHIELD = "shield-network:"
 """Prefix that puts all coordinators' policies behind one shield of the whole network."""
 SHIELDS = (SHIELD, NETWORK_SHIELD)
-TUNED_FILE = "baselines.json"
-"""File of a setup that holds the settings that ``heron tune`` found."""
 
 BASELINES: Mapping[str, str] = {
     "none": "generators at their minimum, stores at rest, sources uncurtailed",
@@ -53,10 +48,10 @@ BASELINES: Mapping[str, str] = {
 
 CENTRAL = ("qp-network", "mpc-network", "mpc-perfect")
 """Baselines that see the whole network."""
+HONEST = ("none", "rule")
+"""Baselines that there are under every protocol."""
 TUNABLE = ("droop", "qp", *CENTRAL)
 """Baselines with numbers that ``heron tune`` finds."""
-
-_Settings = TypeVar("_Settings")
 
 
 class ActingPolicy(Protocol):
@@ -90,33 +85,6 @@ def planners(what: str) -> Any:
         expected = "its solvers installed: pip install heron-hil[optimization]"
         raise ConfigError([ConfigProblem(what, str(error.name), expected)]) from error
     return optimization
-
-
-def setup_directory(setup: Setup) -> Path:
-    """Return where a setup's own files lie; one made in code has those of its name."""
-    return SETUPS_DIR / setup.config.name if setup.path is None else setup.path.parent
-
-
-def tuned(setup: Setup, name: str, kind: type[_Settings]) -> _Settings:
-    """Return the settings that tuning found for a setup; the defaults where there are none.
-
-    Raises:
-        ConfigError: The file is damaged, or names settings that are not there.
-    """
-    path = setup_directory(setup) / TUNED_FILE
-    if not path.is_file():
-        return kind()
-    known = {f.name for f in fields(kind)}  # type: ignore[arg-type]
-    try:
-        values = dict(json.loads(path.read_text("utf-8")).get(name, {}).get("settings", {}))
-        if set(values) - known:
-            expected = f"settings among {', '.join(sorted(known))}"
-            raise ConfigError(
-                [ConfigProblem(name, sorted(set(values) - known), expected, str(path))]
-            )
-        return kind(**{key: float(value) for key, value in values.items()})
-    except (json.JSONDecodeError, AttributeError, TypeError, ValueError) as error:
-        raise ConfigError(f"{path}: not the settings of baselines: {error}") from error
 
 
 class Baselines:
@@ -153,15 +121,22 @@ class Baselines:
     def policy(self, name: str, agent: str) -> ActingPolicy:
         """Return a baseline for one coordinator.
 
+        Where coordinators do not command set-points, ``none`` and ``rule`` are the action of 0,
+        in a market the honest one, and there are no others.
+
         Args:
             name: One of `BASELINES`; one of `SHIELDS` before it puts it behind that shield.
             agent: The coordinator.
 
         Raises:
-            ConfigError: No such baseline, it does not fit the setup, or its solvers are not
-                installed.
+            ConfigError: No such baseline, it does not fit the setup or the protocol, or its
+                solvers are not installed.
         """
         shield, behind = split_shield(name)
+        if self._other_action and is_baseline(name):
+            if shield or behind not in HONEST:
+                self._refuse_other_actions(name)
+            return IdlePolicy(self.codecs[agent])
         if shield:
             return self.shielded(self.policy(behind, agent), agent, shield)
         makers: dict[str, Callable[[PolicyCodec], Any]] = {
@@ -188,8 +163,10 @@ class Baselines:
         """Put a policy behind a shield, one of `SHIELDS`.
 
         Raises:
-            ConfigError: The shield's solver is not installed, or it does not fit the setup.
+            ConfigError: The shield's solver is not installed, or it does not fit the setup or
+                the protocol.
         """
+        self._refuse_other_actions(shield.rstrip(":"))
         optimization = planners(shield.rstrip(":"))
         behind: ActingPolicy
         if shield == NETWORK_SHIELD:
@@ -207,9 +184,11 @@ class Baselines:
         """The shield that all coordinators share, a `NetworkShield`.
 
         Raises:
-            ConfigError: Its solvers are not installed, or it does not fit the setup.
+            ConfigError: Its solvers are not installed, or it does not fit the setup or the
+                protocol.
         """
         name = NETWORK_SHIELD.rstrip(":")
+        self._refuse_other_actions(name)
         optimization = planners(name)
         settings = tuned(self._setup, name, optimization.NetworkShieldSettings)
         model = network_model(self._setup.config, self._grid)
@@ -218,6 +197,18 @@ class Baselines:
         except KeyError as error:
             expected = f"a setup whose coordinators observe it (forecast: true): {error}"
             raise ConfigError([ConfigProblem(name, str(error), expected)]) from error
+
+    @cached_property
+    def _other_action(self) -> str:
+        """An action of the coordinators that is no device's set-point; nothing: all are."""
+        devices = set(self._setup.config.device_ids)
+        actions = (s for codec in self.codecs.values() for s in codec.setpoints)
+        return next((s.path for s in actions if s.agent not in devices), "")
+
+    def _refuse_other_actions(self, name: str) -> None:
+        if self._other_action:
+            expected = "set-points of devices, as coordinators command them under setpoint"
+            raise ConfigError([ConfigProblem(f"{name}: action", self._other_action, expected)])
 
     @cached_property
     def _curves(self) -> dict[str, tuple[float, float]]:

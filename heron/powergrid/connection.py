@@ -8,6 +8,7 @@ generators run, stores discharge, loads are shed.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -22,10 +23,18 @@ class ConnectionLimits:
     Attributes:
         p_export_max_mw: Most that it may export; None: no limit.
         p_import_max_mw: Most that it may import, positive; None: no limit.
+
+    Raises:
+        ValueError: A limit is negative or not finite: it would hold nothing.
     """
 
     p_export_max_mw: float | None = None
     p_import_max_mw: float | None = None
+
+    def __post_init__(self) -> None:
+        for way, p_mw in (("export", self.p_export_max_mw), ("import", self.p_import_max_mw)):
+            if p_mw is not None and not 0.0 <= p_mw < math.inf:
+                raise ValueError(f"p_{way}_max_mw {p_mw}: expected 0 or more, or none at all")
 
     @property
     def given(self) -> bool:

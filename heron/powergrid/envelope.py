@@ -87,8 +87,8 @@ class DeviceLimits:
         v_band_pu: Terminal voltages (low, high) between which a set-point passes; beyond
             them a set-point may not push the voltage further out. None for no such rule.
         tap: Limits of the tap changer; None where there is none.
-        only_ranges: Whether no rule beside the ranges of active and reactive power can ever cut
-            anything: then the others need not be asked.
+        only_ranges: Whether there is no tap changer, and no rule beside the ranges of active and
+            reactive power can ever cut anything: then the others need not be asked.
     """
 
     p_min_mw: float
@@ -181,9 +181,16 @@ def admit(
         admitting it again under the same circumstances changes nothing.
     """
     p, q, tap = proposed
-    if not (isfinite(p) and isfinite(q)):
+    # One sum is finite if all its parts are; that they are not is looked into when it is not.
+    if not isfinite(p + q) and not (isfinite(p) and isfinite(q)):
         return Refused(proposed, (ClipReason.NOT_FINITE,))
-    if reading is None or not _usable(reading, limits, previous, dt_s):
+    if reading is None or not 0.0 < dt_s < _INF:
+        return Refused(proposed, (ClipReason.STALE_DATA,))
+    shown = reading.p_mw + reading.q_mvar + reading.v_pu + reading.v_min_pu + reading.v_max_pu
+    if not isfinite(shown if previous is None else shown + previous.p_mw):
+        return Refused(proposed, (ClipReason.STALE_DATA,))
+    free = limits.only_ranges
+    if not (free or _shows_enough(reading, limits)):
         return Refused(proposed, (ClipReason.STALE_DATA,))
     if not reading.connected:
         return Refused(proposed, (ClipReason.DISCONNECTED,))
@@ -192,12 +199,12 @@ def admit(
     low, high = limits.p_min_mw, limits.p_max_mw
     if not low <= p <= high:
         p = _clip(p, low, high, ClipReason.POWER_LIMIT, reasons)
-    if not limits.only_ranges:
+    if not free:
         p = _admit_p(p, limits, reading, previous, dt_s, reasons)
     low, high = limits.q_min_mvar, limits.q_max_mvar
     if not low <= q <= high:
         q = _clip(q, low, high, ClipReason.POWER_LIMIT, reasons)
-    if not limits.only_ranges:
+    if not free:
         q = _admit_q(q, p, limits, reading, reasons)
     if tap is not None:
         tap = _admit_tap(tap, limits, reading, dt_s=dt_s, reasons=reasons)
@@ -206,15 +213,8 @@ def admit(
     return Limited(proposed, Setpoint(p, q, tap), tuple(dict.fromkeys(reasons)))
 
 
-def _usable(
-    reading: DeviceReading, limits: DeviceLimits, previous: Setpoint | None, dt_s: float
-) -> bool:
-    """Whether the circumstances are known well enough to decide on them."""
-    total = reading.p_mw + reading.q_mvar + reading.v_pu + reading.v_min_pu + reading.v_max_pu
-    if previous is not None:
-        total += previous.p_mw
-    if not (isfinite(total) and 0.0 < dt_s < _INF):
-        return False
+def _shows_enough(reading: DeviceReading, limits: DeviceLimits) -> bool:
+    """Whether a reading holds what the rules beside the ranges go by."""
     if limits.tap is not None and reading.tap is None:
         return False
     if limits.storage is None:
@@ -243,11 +243,14 @@ def _admit_p(  # noqa: PLR0917 - by position: every device's set-point passes he
         if not low <= p <= high:
             p = _clip(p, low, high, ClipReason.RAMP, reasons)
     if limits.storage is not None and reading.soc is not None:
-        low, high = _narrow(low, high, *limits.storage.p_range_mw(reading.soc, dt_s))
-        if not low <= p <= high:
-            p = _clip(p, low, high, ClipReason.STATE_OF_CHARGE, reasons)
-    if limits.s_max_mva is not None:
-        low, high = _narrow(low, high, -limits.s_max_mva, limits.s_max_mva)
+        takes, gives = limits.storage.p_range_mw(reading.soc, dt_s)
+        if not takes <= low <= high <= gives:
+            low, high = _narrow(low, high, takes, gives)
+            if not low <= p <= high:
+                p = _clip(p, low, high, ClipReason.STATE_OF_CHARGE, reasons)
+    s_max = limits.s_max_mva
+    if s_max is not None and not -s_max <= low <= high <= s_max:
+        low, high = _narrow(low, high, -s_max, s_max)
         if not low <= p <= high:
             p = _clip(p, low, high, ClipReason.APPARENT_POWER, reasons)
     if limits.v_band_pu is None:
@@ -264,9 +267,10 @@ def _admit_q(
     low, high = limits.q_min_mvar, limits.q_max_mvar
     if limits.s_max_mva is not None:
         beside = _leg(limits.s_max_mva, p)
-        low, high = _narrow(low, high, -beside, beside)
-        if not low <= q <= high:
-            q = _clip(q, low, high, ClipReason.APPARENT_POWER, reasons)
+        if not -beside <= low <= high <= beside:
+            low, high = _narrow(low, high, -beside, beside)
+            if not low <= q <= high:
+                q = _clip(q, low, high, ClipReason.APPARENT_POWER, reasons)
     if limits.v_band_pu is None:
         return q
     return _hold_voltage(
@@ -339,8 +343,6 @@ def _leg(hypotenuse: float, other: float) -> float:
 
 def _narrow(low: float, high: float, new_low: float, new_high: float) -> tuple[float, float]:
     """Intersect two intervals; where they do not meet, the new one's nearer end remains."""
-    if new_low <= low and high <= new_high:
-        return low, high
     return (
         min(max(low, new_low), new_high),
         max(min(high, new_high), new_low),
@@ -349,7 +351,7 @@ def _narrow(low: float, high: float, new_low: float, new_high: float) -> tuple[f
 
 def _only_ranges(limits: DeviceLimits) -> bool:
     """Tell whether the ranges alone decide: even their corner is within the capability circle."""
-    others = (limits.ramp_mw_per_min, limits.storage, limits.v_band_pu)
+    others = (limits.ramp_mw_per_min, limits.storage, limits.v_band_pu, limits.tap)
     if any(rule is not None for rule in others):
         return False
     if limits.s_max_mva is None:

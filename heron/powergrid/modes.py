@@ -10,7 +10,7 @@ monitor        reads and reports             nothing; no write function code lea
 advisory       also decides, and logs it     nothing
 closed_loop    decides or takes commands     admitted set-points
 fallback       follows a local safe rule     the rule's set-points
-stopped        reads and reports             the safe set-point if it was driving the device,
+stopped        reads and reports             the safe set-point if it has ever driven the device,
                                              else nothing
 =============  ============================  =================================================
 """
@@ -127,7 +127,7 @@ class ModeMachine:
         self._read_only = read_only
         self._by = Authority.RULE
         self._reason = "start"
-        self._was_driving = start in DRIVING
+        self._has_driven = start in DRIVING
 
     @property
     def mode(self) -> Mode:
@@ -149,7 +149,7 @@ class ModeMachine:
         """Whether anything may be written to the device."""
         if self._read_only:
             return False
-        return self._mode in DRIVING or (self._mode is Mode.STOPPED and self._was_driving)
+        return self._mode in DRIVING or (self._mode is Mode.STOPPED and self._has_driven)
 
     def request(self, wanted: Mode, by: Authority, reason: str) -> ModeOutcome:
         """Ask for a mode.
@@ -170,8 +170,7 @@ class ModeMachine:
         if self._read_only and wanted in DRIVING:
             return Refused(self._mode, wanted, "the link is read-only")
         before = self._mode
-        if wanted is Mode.STOPPED:
-            self._was_driving = before in DRIVING
+        self._has_driven = self._has_driven or wanted in DRIVING
         self._mode, self._by, self._reason = wanted, by, reason
         return Changed(before, wanted, by, reason)
 
@@ -181,13 +180,13 @@ class ModeMachine:
         Args:
             mode: What was ordered.
             reason: Why.
-            writes: What `writes` said then: whether a stopped device had been driven. On a link
-                that cannot write nothing is driven all the same.
+            writes: What `writes` said then: whether a stopped device had ever been driven. On a
+                link that cannot write nothing is driven all the same.
         """
         if self._read_only and mode in DRIVING:
             return
         self._mode, self._by, self._reason = mode, Authority.OPERATOR, reason
-        self._was_driving = writes
+        self._has_driven = writes
 
     def lose(self, reason: str) -> ModeOutcome:
         """Go to fallback by rule: a command expired, or data cannot be trusted."""

@@ -101,8 +101,7 @@ class Clip:
     reasons: tuple[ClipReason, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class AreaReading:
+class AreaReading(NamedTuple):
     """What really happens in one area: the feeder ("DSO") or a microgrid.
 
     The plant knows this because it is a simulation; no agent may observe it. Costs and

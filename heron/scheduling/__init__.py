@@ -1,6 +1,9 @@
 """Time: clocks, agents' timing, and the event scheduler of the virtual time."""
 
-from heron.scheduling.clock import Clock, ManualClock, RealClock, ScaledClock
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from heron.scheduling.disturbances import (
     Condition,
     Disturbance,
@@ -10,6 +13,9 @@ from heron.scheduling.disturbances import (
 from heron.scheduling.events import Event, EventType
 from heron.scheduling.scheduler import EventScheduler
 from heron.scheduling.tick import JitterType, TickConfig
+
+if TYPE_CHECKING:
+    from heron.scheduling.clock import Clock, ManualClock, RealClock, ScaledClock
 
 __all__ = [
     "Clock",
@@ -26,3 +32,12 @@ __all__ = [
     "TickConfig",
     "poisson_disturbances",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the clocks when they are asked for: only they need asyncio, which is slow to load."""
+    if name in ("Clock", "ManualClock", "RealClock", "ScaledClock"):
+        from heron.scheduling import clock
+
+        return getattr(clock, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

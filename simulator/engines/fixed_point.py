@@ -87,6 +87,7 @@ class FixedPointEngine:
         n_devices, first = len(grid.devices), self._initial
         states = (first.taps, first.v, first.capacitors, first.waited_s)
         self._widths = (len(grid.loads), n_devices, n_devices, *map(len, states))
+        self._shapes = [(n,) for n in self._widths]
 
     @property
     def name(self) -> str:
@@ -140,6 +141,7 @@ class FixedPointEngine:
         q_mvar = np.ascontiguousarray(injections.q_mvar, np.float64)
         self.check_shapes((load_scale, p_mw, q_mvar), start)
         before = self.positions(np.asarray(start.taps, np.int64))
+        out = np.empty(self.layout.size)
         case = Case(
             load_scale,
             p_mw,
@@ -149,34 +151,35 @@ class FixedPointEngine:
             start.waited_s.copy(),
             start.v.copy(),
             np.empty(len(self._nodes), np.complex128),
-            np.empty(self.layout.size),
+            out,
         )
         passes = MAX_PASSES if move_taps and self.controlled else 0
         iterations = self.run(case, passes, float(dt_s))
         if iterations < 0:
             raise PowerFlowDiverged(input_fault(self._grid, injections) or BEYOND)
-        out = case.out
+        tap_moves, switchings, source_p_mw, source_q_mvar, losses_mw = out[:5].tolist()
         pcc = out[self.layout.pcc].reshape(-1, 5)
+        pcc_p_mw, pcc_q_mvar = pcc.T[:2]
         return Solution(
-            v_pu=case.v_pu,
-            source_p_mw=float(out[2]),
-            source_q_mvar=float(out[3]),
-            losses_mw=float(out[4]),
-            device_v_pu=out[self.layout.devices].reshape(-1, 3),
-            pcc_p_mw=pcc[:, 0],
-            pcc_q_mvar=pcc[:, 1],
-            pcc_v_pu=pcc[:, 2:],
-            head_v_pu=out[5:8],
-            loading_pct=out[self.layout.branches],
-            iterations=iterations,
-            tap_moves=int(out[0]),
-            state=GridState(
+            case.v_pu,
+            source_p_mw,
+            source_q_mvar,
+            losses_mw,
+            out[self.layout.devices].reshape(-1, 3),
+            pcc_p_mw,
+            pcc_q_mvar,
+            pcc[:, 2:],
+            out[5:8],
+            out[self.layout.branches],
+            iterations,
+            int(tap_moves),
+            GridState(
                 self.taps_after(start.taps, before, case.taps),
                 case.v,
                 case.capacitors,
                 case.waited_s,
             ),
-            capacitor_switchings=int(out[1]),
+            int(switchings),
         )
 
     def run(self, case: Case, passes: int, dt_s: float) -> int:
@@ -193,8 +196,11 @@ class FixedPointEngine:
             ValueError: Something does not fit.
         """
         given = (*injections, state.taps, state.v, state.capacitors, state.waited_s)
+        shapes = [array.shape for array in given]
+        if shapes == self._shapes:
+            return
         lead = state.taps.shape[:-1]
-        if [a.shape for a in given] == [(*lead, n) for n in self._widths]:
+        if shapes == [(*lead, n) for n in self._widths]:
             return
         for name, array, n in zip(_INPUTS, given, self._widths, strict=True):
             if array.shape != (*lead, n):

@@ -14,11 +14,13 @@ from heron.powergrid.device_configs import (
     StorageConfig,
     TransformerConfig,
 )
-from simulator.physics.base import BIT, Advance, Ambient, DevicePhysics, PhysicsState, reasons_of
+from simulator.physics.base import Advance, Ambient, DevicePhysics, PhysicsState
+from simulator.physics.compiled import CompiledPhysics
 from simulator.physics.ev import EVChargerPhysics
 from simulator.physics.generator import GeneratorPhysics
 from simulator.physics.inverter import InverterSourcePhysics
 from simulator.physics.load import ControllableLoadPhysics
+from simulator.physics.rules import BIT, reasons_of
 from simulator.physics.storage import StoragePhysics
 from simulator.physics.transformer import TapChangerPhysics, TapState, TransformerPhysics
 
@@ -26,6 +28,7 @@ __all__ = [
     "BIT",
     "Advance",
     "Ambient",
+    "CompiledPhysics",
     "ControllableLoadPhysics",
     "DevicePhysics",
     "EVChargerPhysics",

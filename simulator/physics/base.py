@@ -11,37 +11,25 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import ClassVar, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from heron.powergrid.device_configs import DeviceConfig
-from heron.powergrid.quantities import ClipReason
+from simulator.physics import rules
+from simulator.physics.rules import Unit, units_of
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 Reasons = IntArray | int
-"""(..., n_devices) sums of `BIT`, or 0 where no device has any."""
+"""(..., n_devices) sums of `rules.BIT`, or 0 where no device has any."""
 PhysicsState = Mapping[str, FloatArray]
 """(..., n_devices) arrays by name. ``soc`` is shown in the readings; ``p_mw`` is the power at
 the end of the step, from which a ramp starts; ``seed``, where it stands, is the reset's."""
 
 ConfigT = TypeVar("ConfigT", bound=DeviceConfig)
-
-TOLERANCE = 1e-9
-"""MW and Mvar below which a set-point counts as carried out."""
-
-BIT: Mapping[ClipReason, int] = {reason: 1 << k for k, reason in enumerate(ClipReason)}
-"""A set of reasons is the sum of their bits, so that arrays can hold it."""
-
-
-@cache
-def reasons_of(bits: int) -> tuple[ClipReason, ...]:
-    """Return the reasons that a sum of bits stands for."""
-    return tuple(reason for reason, bit in BIT.items() if bits & bit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +55,9 @@ class Advance:
         p_mw: Mean active power over the step.
         q_mvar: Mean reactive power over the step.
         state: At the end of the step.
-        reasons: Sums of the `BIT` of each reason for which a set-point was changed.
-        available_mw: What the device would inject if it were left alone; None where that
-            means nothing.
+        reasons: Sums of the `rules.BIT` of each reason for which a set-point was changed.
+        available_mw: What the device would inject if it were left alone; NaN, or None for all,
+            where that means nothing.
         connected: Whether it is connected at the end of the step; None for always.
     """
 
@@ -85,10 +73,13 @@ class DevicePhysics(ABC, Generic[ConfigT]):
     """The physics of all devices of one type.
 
     Subclass it for a new type of device and hand the class to
-    `simulator.physics.add_physics`.
+    `simulator.physics.add_physics`. `advance` may be written in numpy, with the rules below; see
+    `simulator.physics.compiled.CompiledPhysics` for a faster way.
     """
 
     stores_energy: ClassVar[bool] = False
+    unit: ClassVar[type[Unit]] = Unit
+    """Names the figures of a device that its rules take, the fields of ``units``."""
 
     def __init__(self, configs: Sequence[ConfigT]) -> None:
         self.configs = tuple(configs)
@@ -101,12 +92,23 @@ class DevicePhysics(ABC, Generic[ConfigT]):
         )
         ratings = [c.s_max_mva for c in configs]
         self.s_max = np.array([np.inf if s is None else s for s in ratings], dtype=float)
-        self._s_squared = self.s_max * self.s_max
-        self._p_low = np.maximum(self.p_min, -self.s_max)
-        self._p_high = np.minimum(self.p_max, self.s_max)
         ramps = [c.ramp_mw_per_min for c in configs]
         self.ramp_mw_per_s = np.array([np.inf if r is None else r / 60.0 for r in ramps])
         self.has_ramps = any(r is not None for r in ramps)
+        self.units = units_of(self.unit, self.n)
+        self._describe(
+            p_min_mw=self.p_min,
+            p_max_mw=self.p_max,
+            q_min_mvar=self.q_min,
+            q_max_mvar=self.q_max,
+            s_max_mva=self.s_max,
+            ramp_mw_per_s=self.ramp_mw_per_s,
+        )
+
+    def _describe(self, **figures: FloatArray) -> None:
+        """Write figures of the devices, (n_devices,) each, into their records."""
+        for name, values in figures.items():
+            self.units[name] = values
 
     def initial_state(self) -> PhysicsState:
         """Return the state of the devices after a reset, (n_devices,) each."""
@@ -131,31 +133,18 @@ class DevicePhysics(ABC, Generic[ConfigT]):
         """
 
     def within_p_limits(self, p_set_mw: FloatArray) -> tuple[FloatArray, Reasons]:
-        """Clip to the active range and to the rating."""
-        p_mw = np.minimum(np.maximum(p_set_mw, self._p_low), self._p_high)
-        if (p_mw == p_set_mw).all():
-            return p_mw, 0
-        beyond_range = (p_set_mw > self.p_max + TOLERANCE) | (p_set_mw < self.p_min - TOLERANCE)
-        beyond_rating = np.abs(p_mw - np.clip(p_set_mw, self.p_min, self.p_max)) > TOLERANCE
-        return p_mw, (beyond_range * BIT[ClipReason.POWER_LIMIT]) | (
-            beyond_rating * BIT[ClipReason.APPARENT_POWER]
-        )
+        """Clip to the active range and to the rating; see `rules.within_p_limits`."""
+        (p_set,), p_mw, why = self._flat(p_set_mw)
+        rules.all_within_p_limits(self.units, p_set, p_mw.reshape(-1), why.reshape(-1))
+        return p_mw, why
 
     def within_q_limits(
         self, p_mw: FloatArray, q_set_mvar: FloatArray
     ) -> tuple[FloatArray, Reasons]:
-        """Clip reactive power to its range and to what the rating leaves beside ``p_mw``."""
-        q_mvar = np.minimum(np.maximum(q_set_mvar, self.q_min), self.q_max)
-        room_squared = self._s_squared - p_mw * p_mw
-        if ((q_mvar == q_set_mvar) & (q_mvar * q_mvar <= room_squared)).all():
-            return q_mvar, 0
-        room = np.sqrt(np.maximum(room_squared, 0.0))
-        inside = np.minimum(np.maximum(q_mvar, -room), room)
-        beyond_range = np.abs(q_mvar - q_set_mvar) > TOLERANCE
-        beyond_rating = np.abs(inside - q_mvar) > TOLERANCE
-        return inside, (beyond_range * BIT[ClipReason.POWER_LIMIT]) | (
-            beyond_rating * BIT[ClipReason.APPARENT_POWER]
-        )
+        """Clip to the range and to what ``p_mw`` leaves; see `rules.within_q_limits`."""
+        (p, q_set), q_mvar, why = self._flat(p_mw, q_set_mvar)
+        rules.all_within_q_limits(self.units, p, q_set, q_mvar.reshape(-1), why.reshape(-1))
+        return q_mvar, why
 
     def ramp_below(
         self,
@@ -164,41 +153,38 @@ class DevicePhysics(ABC, Generic[ConfigT]):
         cap_mw: FloatArray,
         dt_s: float | FloatArray,
     ) -> tuple[FloatArray, FloatArray, Reasons]:
-        """Move a ceiling towards a target at the ramp rate, and use what is below a cap.
+        """Move a ceiling at the ramp rate and use what is below a cap; see `rules.ramp_below`.
 
         Returns:
-            Mean over the step of the lower of ceiling and cap (exact: both are straight lines),
-            the ceiling at its end, and `RAMP` where the target was not reached.
+            Mean over the step of the lower of ceiling and cap, the ceiling at its end, and
+            `RAMP` where the target was not reached.
         """
-        mean_mw, end_mw, reasons = self.ramp(p_start_mw, target_mw, dt_s)
-        if not self.has_ramps:
-            return np.minimum(mean_mw, cap_mw), end_mw, reasons
-        moving_s = np.minimum(np.abs(target_mw - p_start_mw) / self.ramp_mw_per_s, dt_s)
-        # While the ceiling moves, the part of its way that lies above the cap is cut off.
-        low, high = np.minimum(p_start_mw, end_mw), np.maximum(p_start_mw, end_mw)
-        way = np.maximum(high - low, TOLERANCE)
-        above = np.clip(high - cap_mw, 0.0, high - low)
-        moving_mw = (low + high) / 2.0 - above * above / (2.0 * way)
-        moving_mw = np.where(cap_mw < low, cap_mw, moving_mw)
-        resting_mw = np.minimum(end_mw, cap_mw)
-        return resting_mw + (moving_mw - resting_mw) * moving_s / dt_s, end_mw, reasons
+        (start, target, cap, dt), mean_mw, why = self._flat(p_start_mw, target_mw, cap_mw, dt_s)
+        end_mw = np.empty_like(mean_mw)
+        out = mean_mw.reshape(-1), end_mw.reshape(-1), why.reshape(-1)
+        rules.all_ramp_below(self.units, start, target, cap, dt, *out)
+        return mean_mw, end_mw, why
 
     def ramp(
         self, p_start_mw: FloatArray, target_mw: FloatArray, dt_s: float | FloatArray
     ) -> tuple[FloatArray, FloatArray, Reasons]:
-        """Move towards a target at the ramp rate.
+        """Move towards a target at the ramp rate; see `rules.ramp`.
 
         Returns:
             Mean power over the step, power at its end, and `RAMP` where the target was not
-            reached. The mean is exact, so energy does not depend on how time is cut.
+            reached.
         """
         if not self.has_ramps:
             return target_mw, target_mw, 0
-        change = target_mw - p_start_mw
-        needed_s = np.abs(change) / self.ramp_mw_per_s
-        moving_s = np.minimum(needed_s, dt_s)
-        reached = needed_s <= dt_s
-        share = np.where(reached, 1.0, moving_s / np.where(reached, 1.0, needed_s))
-        end_mw = np.where(reached, target_mw, p_start_mw + change * share)
-        lost_mw = (end_mw - p_start_mw) * moving_s / (2.0 * np.maximum(dt_s, 1e-12))
-        return end_mw - lost_mw, end_mw, ~reached * BIT[ClipReason.RAMP]
+        (start, target, dt), mean_mw, why = self._flat(p_start_mw, target_mw, dt_s)
+        end_mw = np.empty_like(mean_mw)
+        out = mean_mw.reshape(-1), end_mw.reshape(-1), why.reshape(-1)
+        rules.all_ramp(self.units, start, target, dt, *out)
+        return mean_mw, end_mw, why
+
+    def _flat(self, *values: FloatArray | float) -> tuple[list[FloatArray], FloatArray, IntArray]:
+        """Return flat copies of (..., n_devices) arrays, and empty results of that shape."""
+        whole = np.broadcast_arrays(*values, self.p_min)[:-1]
+        shape = whole[0].shape
+        flat = [np.array(x, dtype=np.float64).reshape(-1) for x in whole]
+        return flat, np.empty(shape), np.zeros(shape, dtype=np.int64)

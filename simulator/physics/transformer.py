@@ -4,21 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from heron.powergrid.device_configs import TransformerConfig
 from heron.powergrid.quantities import ClipReason
-from simulator.physics.base import (
-    BIT,
-    Advance,
-    Ambient,
-    BoolArray,
-    DevicePhysics,
-    FloatArray,
-    IntArray,
-    PhysicsState,
-)
+from simulator.engines.jit import exact_kernel
+from simulator.physics.base import BoolArray, FloatArray, IntArray
+from simulator.physics.compiled import CompiledPhysics, put
+from simulator.physics.rules import BIT, within_p_limits, within_q_limits
 
 _UNLIMITED = 10**6
 """More moves than any tap changer has."""
@@ -26,23 +21,39 @@ _ROUNDING_S = 1e-6
 """So much earlier a move may be done: many short steps must not lose it to rounding."""
 
 
-class TransformerPhysics(DevicePhysics[TransformerConfig]):
-    """Transformers between two buses: no power comes from them.
+@exact_kernel
+def _advance(  # noqa: PLR0917 - compiled code takes positions
+    units: Any,
+    at: IntArray,
+    asked: FloatArray,
+    _profile: FloatArray,
+    p_start_mw: FloatArray,
+    _dt_s: float,
+    new: FloatArray,
+    done: FloatArray,
+    reasons: IntArray,
+    connected: BoolArray,
+) -> None:
+    n = len(units)
+    for j in range(len(p_start_mw)):
+        unit, s, k = units[j % n], j // n, at[j % n]
+        p_mw, limits = within_p_limits(unit, asked[0, s, k])
+        q_mvar, reactive = within_q_limits(unit, p_mw, asked[1, s, k])
+        new[0, j], reasons[s, k], connected[s, k] = p_mw, limits | reactive, True
+        put(done, s, k, p_mw, q_mvar)
+
+
+class TransformerPhysics(CompiledPhysics[TransformerConfig]):
+    """Transformers between two buses: no power comes from them, whatever is asked.
 
     Where their taps stand belongs to the network; see `TapChangerPhysics`.
     """
 
+    kernel = staticmethod(_advance)
+
     def idle(self) -> tuple[FloatArray, FloatArray]:
         """Inject nothing."""
         return np.zeros(self.n), np.zeros(self.n)
-
-    def advance(
-        self, state: PhysicsState, p_set_mw: FloatArray, q_set_mvar: FloatArray, ambient: Ambient
-    ) -> Advance:
-        """Inject nothing, whatever is asked."""
-        p_mw, limits = self.within_p_limits(p_set_mw)
-        q_mvar, reactive = self.within_q_limits(p_mw, q_set_mvar)
-        return Advance(p_mw, q_mvar, {"p_mw": p_mw}, limits | reactive)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from heron.messaging.embedded import EmbeddedBroker, free_port
 from heron.powergrid.setups import read_setup
+from heron.powergrid.setups.loader import SETUPS_DIR
 from heron.testing.brokers import mosquitto
 
 SETUP = "ieee34_ieee13"
@@ -292,3 +294,16 @@ async def test_operators_stop_release_and_limit_from_the_command_line(tmp_path: 
         assert "ess9 is not online: expected one of MG1, MG2, MG3, ess1" in unknown.err
         process.send_signal(signal.SIGINT)
         assert (await end_of(process)).code == 0
+
+
+async def test_a_run_coordinates_as_its_setup_says_unless_told_otherwise(tmp_path: Path) -> None:
+    raw = yaml.safe_load((SETUPS_DIR / SETUP / "config.yml").read_text())
+    raw.pop("dataset_path", None)
+    site = tmp_path / "config.yml"
+    site.write_text(yaml.safe_dump({**raw, "protocol": "p2p"}))
+    market = await up(tmp_path, "--setup", str(site), "--steps", "2")
+    assert (market.code, market.err) == (0, "")
+    assert market.report["policies"] == dict.fromkeys(("MG1", "MG2", "MG3"), "rule")
+    assert (market.report["market"]["protocol"], market.report["market"]["rounds"]) == ("p2p", 2)
+    alone = await up(tmp_path, "--setup", str(site), "--steps", "2", "--protocol", "setpoint")
+    assert (alone.code, alone.report["market"]) == (0, None)

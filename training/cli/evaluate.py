@@ -55,9 +55,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--engine", help="power-flow engine")
     parser.add_argument(
         "--protocol",
-        default="setpoint",
-        help="how the agents coordinate (default %(default)s); under another, 'none' and 'rule' "
-        "offer at their own cost, and only trained policies compare with them",
+        help="how the agents coordinate, in place of what the setup says; under another than "
+        "setpoint, 'none' and 'rule' offer at their own cost, and only trained policies compare "
+        "with them",
     )
     parser.add_argument(
         "--forecast",
@@ -101,7 +101,7 @@ def run(argv: Sequence[str]) -> int:
 def _evaluate(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
     from dataclasses import asdict
 
-    from heron.powergrid.setups import read_setup
+    from heron.powergrid.shipped import shipped_policies
     from training.envs import make_env
     from training.evaluation.comparison import Comparison
     from training.evaluation.episodes import run_day, run_days
@@ -113,7 +113,7 @@ def _evaluate(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]
         plan_policies,
     )
     from training.evaluation.report import DayTrace, render
-    from training.evaluation.sources import label, policies_named, shipped
+    from training.evaluation.sources import label, numbers_used, policies_named
 
     if args.late < 0:
         raise ConfigError([ConfigProblem("--late", args.late, "0 control steps or more")])
@@ -126,11 +126,9 @@ def _evaluate(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]
     }
     env = make_env(args.setup, {k: v for k, v in overrides.items() if v is not None})
     days = days_of(args.days, env.setup)[:: max(1, args.every)]
-    default = None if args.policy else shipped(read_setup(args.setup))
-    wanted = [*args.policy, *([default] if default else [])]
+    folder = None if args.policy else shipped_policies(env.setup)
+    wanted = args.policy if folder is None else [str(folder)]
     commands = env.scheme.commands_devices
-    if not commands:
-        wanted = args.policy
     always = ("none",) if args.only or not commands else (*ALWAYS, *_with_solvers())
     names = list(dict.fromkeys([*always, *wanted]))
     book = known_optima(env.setup, args.plans)
@@ -156,6 +154,7 @@ def _evaluate(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]
             summary[name]["score"] = score.value
             summary[name]["score_low"], summary[name]["score_high"] = score.low, score.high
     config = env.setup.config
+    numbers = numbers_used(figures, env.setup)
     result = {
         "setup": config.name,
         "engine": config.engine,
@@ -166,6 +165,7 @@ def _evaluate(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]
         "forecast": config.forecast,
         "late": args.late,
         "optimum": dict(yardstick.facts),
+        "numbers": {name: found.facts for name, found in numbers.items()},
         "policies": summary,
     }
     if args.report is not None:
@@ -251,6 +251,9 @@ def _table(result: dict[str, Any]) -> str:
             score = f", score {m['score']:.3f} ({m['score_low']:.3f} to {m['score_high']:.3f})"
         gain = f"{m['gain_usd']:8.1f} $ ({low:.1f} to {high:.1f})"
         lines.append(f"{label(name):<{width}}{gain}{rule}{score}")
+    for name, numbers in result["numbers"].items():
+        hint = "" if numbers["tuned"] else f"; `heron tune {name}` finds others"
+        lines.append(f"numbers of {name}: {numbers['text']}{hint}")
     best = result["optimum"]
     if not best["days"]:
         lines.append("the optimum of these days is not known: name 'optimum' to plan them")

@@ -30,6 +30,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--every", type=int, default=8, help="every so many-th day (default 8)")
     parser.add_argument("--preset", action="append", help="only these presets, no sweep")
     parser.add_argument("--no-pairs", action="store_true", help="each factor by itself only")
+    parser.add_argument("--protocol", help="how the agents coordinate, not as the setup says")
     parser.add_argument(
         "--observe-timing",
         action="store_true",
@@ -70,9 +71,9 @@ def _setup(args: argparse.Namespace) -> Setup:
     from heron.powergrid.setups.loader import find_config
 
     if not args.observe_timing:
-        return read_setup(args.setup)
+        return read_setup(args.setup).under(args.protocol)
     config = {**load_setup(args.setup), "observe_timing": True}
-    return as_setup(config, path=find_config(args.setup))
+    return as_setup(config, path=find_config(args.setup)).under(args.protocol)
 
 
 def _study(args: argparse.Namespace) -> int:
@@ -138,6 +139,6 @@ def _disturbed(args: argparse.Namespace) -> int:
 def _predict(args: argparse.Namespace) -> int:
     from training.gap.calibration import predict
 
-    prediction = predict(args.from_recording, args.setup, args.policy, args.seed)
+    prediction = predict(args.from_recording, _setup(args), args.policy, args.seed)
     print(json.dumps(asdict(prediction)) if args.json else prediction.text())
     return 0

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from heron.powergrid.setups.coordination import SETPOINT
 from training.envs.robustness import parse_robustness
-from training.options import SETPOINT, TrainOptions, make_options, read_experiment
+from training.options import TrainOptions, make_options, read_experiment
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -59,8 +60,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--visibility-level", choices=("system", "upper_level", "owner", "public"))
     add(
         "--protocol",
-        help="how the agents coordinate: setpoint (default), price, p2p, consensus, system, or "
-        "module:NAME or FILE.py:NAME; all but setpoint sample one environment at a time",
+        help="how the agents coordinate, in place of what the setup says: setpoint, price, p2p, "
+        "consensus, system, or module:NAME or FILE.py:NAME; all but setpoint sample one "
+        "environment at a time",
     )
     add(
         "--shield",

@@ -44,7 +44,8 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _tune(args: argparse.Namespace) -> dict[str, Any]:
-    from heron.powergrid.baselines import TUNED_FILE, setup_directory
+    from heron.powergrid.plans import fingerprint
+    from heron.powergrid.tuned import TUNED_FILE, read_tuned, setup_directory, write_tuned
     from training.envs import make_env
     from training.envs.days import first_days
     from training.tuning import tune
@@ -55,6 +56,9 @@ def _tune(args: argparse.Namespace) -> dict[str, Any]:
         raise ConfigError(problems)
     overrides = {} if args.penalty is None else {"penalty": args.penalty}
     env = make_env(args.setup, overrides)
+    path = args.out or setup_directory(env.setup) / TUNED_FILE
+    _require_writable(path)
+    read_tuned(path)
     days = first_days(env.setup.profiles.train_days, env.setup.config)[:: args.every].tolist()
     found = None
     for found in tune(
@@ -69,14 +73,25 @@ def _tune(args: argparse.Namespace) -> dict[str, Any]:
         text = f"{found.number:3d}/{args.rounds}  {found.objective_usd:8.1f} $ a day  {numbers}"
         print(text, file=sys.stderr if args.json else sys.stdout, flush=True)
     assert found is not None
-    path = args.out or setup_directory(env.setup) / TUNED_FILE
+    penalty = "" if args.penalty is None else f" --penalty {args.penalty:g}"
     entry = {
         "settings": found.settings,
         "objective_usd": round(found.objective_usd, 2),
         "days": f"every {args.every}th training day, {len(days)} in all",
-        "command": f"heron tune {args.baseline} --setup {env.setup.config.name} --every "
-        f"{args.every} --rounds {args.rounds} --population {args.population} --seed {args.seed}",
+        "command": f"heron tune {args.baseline} --setup {args.setup} --every {args.every} "
+        f"--rounds {args.rounds} --population {args.population} --seed {args.seed}{penalty}",
+        "fingerprint": fingerprint(env.setup),
     }
-    kept = json.loads(path.read_text("utf-8")) if path.is_file() else {}
-    path.write_text(json.dumps({**kept, args.baseline: entry}, indent=1) + "\n", encoding="utf-8")
+    write_tuned(path, args.baseline, entry)
     return {"path": str(path), "baseline": args.baseline, **entry}
+
+
+def _require_writable(path: Path) -> None:
+    """Refuse a file that cannot be written, before the search and not after it.
+
+    Raises:
+        ConfigError: Its directory is not there, or closed.
+    """
+    if not os.access(path.parent, os.W_OK):
+        expected = "a file in a directory that is there and can be written; --out names another"
+        raise ConfigError([ConfigProblem("--out", str(path), expected)])

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from numpy.typing import ArrayLike
 
 from heron.powergrid.agents import MarketGridAgent, MicrogridView, PowerGridAgent
 from heron.powergrid.quantities import Measurements, Setpoint
-from heron.powergrid.setups import load_setup, price_outlook
+from heron.powergrid.setups import SetupConfig, as_setup, load_setup, price_outlook
+from heron.powergrid.setups.loader import find_config
 from simulator import Plant
 from training.envs.networked_grid_env import NetworkedGridEnv
 
@@ -96,7 +98,14 @@ class MultiAgentMicrogrids(NetworkedGridEnv):
 
 
 def make_env(setup: str, overrides: dict[str, Any]) -> MultiAgentMicrogrids:
-    """Build the environment of a setup, by name or path, with some of its keys overridden."""
-    config = load_setup(setup)
-    config.update(overrides)
-    return MultiAgentMicrogrids(config)
+    """Build the environment of a setup, by name or path.
+
+    Args:
+        setup: Name or path; files beside it stay known as its own.
+        overrides: Keys of the setup that are to be others, and options of the environment.
+    """
+    known = {*SetupConfig.model_fields, "dataset"}
+    keys = {k: v for k, v in overrides.items() if k in known}
+    options = {k: v for k, v in overrides.items() if k not in keys}
+    changed = replace(as_setup({**load_setup(setup), **keys}), path=find_config(setup))
+    return MultiAgentMicrogrids(changed, **options)

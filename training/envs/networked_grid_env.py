@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
+from contextlib import ExitStack
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from heron.powergrid.setups import Setup, as_setup
 from simulator import Plant
 from training.envs.action_gate import ActionGate
 from training.envs.days import first_days
+from training.envs.env_options import broker_of, split_options
 from training.envs.event_mode import EventMode
 from training.envs.timing import timing_of
 
@@ -37,19 +39,6 @@ DIVERGED_PENALTY = 1000.0
 """What each agent loses when no power-flow solution is found, which also ends the episode: about
 what a day of doing nothing costs on the setup that ships."""
 
-_ENV_KEYS = (
-    "env_id",
-    "centralized",
-    "visibility_level",
-    "protocol",
-    "through_registers",
-    "event_driven",
-    "timing",
-    "timing_jitter",
-    "shield",
-)
-
-_SWITCHES = ("centralized", "through_registers", "event_driven", "shield")
 _NUMBERS = "fiu"
 
 StepReturn = tuple[
@@ -82,11 +71,15 @@ class NetworkedGridEnv(PettingZooParallelEnv):
     A subclass builds network and agents and may change the reward, with the three hooks
     `_build_net`, `_build_agents` and `_reward_and_safety`.
 
+    With ``centralized`` false the agents reach each other over ``message_broker`` only:
+    ``in_memory``, the address of an MQTT broker or a `heron.messaging.Broker`; one in memory if
+    it is not given. The environment closes what it opened.
+
     With ``shield`` the network's shield stands between the actions and the devices, as
     ``shield-network:`` puts it before a policy.
 
     ``protocol`` chooses how the agents coordinate, as `heron.powergrid.agents.scheme_of` takes
-    it; ``setpoint`` if it is not given.
+    it, in place of what the setup says.
 
     Attributes:
         setup: What it was built from.
@@ -102,20 +95,29 @@ class NetworkedGridEnv(PettingZooParallelEnv):
         "is_parallelizable": True,
     }
 
-    def __init__(self, env_config: Mapping[str, Any] | Setup | str | Path, **options: Any) -> None:
-        unknown = sorted(set(options) - set(_ENV_KEYS))
-        if unknown:
-            expected = f"one of {', '.join(_ENV_KEYS)}"
-            raise ConfigError([ConfigProblem(k, options[k], expected) for k in unknown])
-        own = dict(options)
-        if isinstance(env_config, Mapping):
-            own = {k: env_config[k] for k in _ENV_KEYS if k in env_config} | own
-            env_config = {k: v for k, v in env_config.items() if k not in _ENV_KEYS}
-        wrong = [k for k in _SWITCHES if not isinstance(own.get(k, False), bool)]
-        if wrong:
-            raise ConfigError([ConfigProblem(k, own[k], "true or false") for k in wrong])
-        super().__init__(env_id=str(own.get("env_id", "networked_grid")))
-        self.setup = as_setup(env_config)
+    def __init__(
+        self,
+        env_config: Mapping[str, Any] | Setup | str | Path,
+        *,
+        protocol: str | None = None,
+        **options: Any,
+    ) -> None:
+        env_config, own = split_options(env_config, options)
+        broker, self._opened = broker_of(own)
+        super().__init__(str(own.get("env_id", "networked_grid")), broker)
+        with ExitStack() as unfinished:
+            unfinished.callback(self.close)
+            self._assemble(as_setup(env_config).under(protocol), own)
+            unfinished.pop_all()
+
+    def _assemble(self, setup: Setup, own: Mapping[str, Any]) -> None:
+        """Build what there is: plant, agents, codecs, clock.
+
+        Args:
+            setup: What to build.
+            own: What was said of the environment beside it.
+        """
+        self.setup = setup
         config = self.setup.config
         self.max_episode_steps = config.max_episode_steps
         self.centralized = bool(own.get("centralized", True))
@@ -128,7 +130,7 @@ class NetworkedGridEnv(PettingZooParallelEnv):
         self._registers = (
             RegisterResolution(site_plan(config)) if own.get("through_registers") else None
         )
-        self.scheme = scheme_of(str(own.get("protocol", "setpoint")))
+        self.scheme = scheme_of(self.setup.config.protocol)
         self.net: Plant = self._build_net()
         self.agent_dict: dict[str, PowerGridAgent] = self._build_agents()
         for agent in self.agent_dict.values():
@@ -236,20 +238,22 @@ class NetworkedGridEnv(PettingZooParallelEnv):
             options: ``day``: day of the data year to start on, or ``start_s``: the plant time;
                 anything else is left alone, as PettingZoo's conformance test wants.
 
+        Returns:
+            Observations, and infos with the ``day`` of the data year, by agent.
+
         Raises:
-            ConfigError: The day is not in the data.
+            ConfigError: The day is not in the data, or the time is none.
             PowerFlowDiverged: The network cannot be solved even at rest.
         """
         if seed is not None:
             self._rng = np.random.default_rng(seed)
-        day = self._choose_day(options or {})
+        day, start_s = self._choose_start(options or {})
         self._t = 0
         self.accounts = None
         self.agents = list(self.possible_agents)
         self.reset_agents(seed=seed)
         self._take_inventory()
         plant_seed = int(self._rng.integers(2**31))
-        start_s = float((options or {}).get("start_s", day * DAY_S))
         measurements = self.net.reset(seed=plant_seed, start_s=start_s)
         self.time_s = measurements.time_s
         self._update_agents(self._seen(measurements))
@@ -349,7 +353,9 @@ class NetworkedGridEnv(PettingZooParallelEnv):
         )
 
     def close(self) -> None:
-        """Release nothing: the environment holds no handles."""
+        """Leave the broker that was opened by its address; nothing else is held."""
+        if self._opened is not None:
+            self._opened.close()
 
     def _take_inventory(self) -> None:
         """Find what every step of an episode needs: devices, features to encode, who is whose."""
@@ -360,15 +366,22 @@ class NetworkedGridEnv(PettingZooParallelEnv):
         self._part_of[self.setup.config.dso_config.name] = self.setup.config.dso_config.name
         self._uninformed.clear()
 
-    def _choose_day(self, options: Mapping[str, Any]) -> int:
-        day = options.get("day")
+    def _choose_start(self, options: Mapping[str, Any]) -> tuple[int, float]:
+        """Return the day of the data year and the plant time at which an episode starts."""
+        day, start_s = options.get("day"), options.get("start_s")
         drawn = int(self._rng.choice(self._days))
-        if day is None:
-            return drawn
         n_days = self.setup.profiles.n_days
-        if not (isinstance(day, (int, np.integer)) and 0 <= day < n_days):
+        if start_s is not None:
+            number = isinstance(start_s, (int, float, np.number))
+            if not (number and isfinite(start_s) and start_s >= 0.0 and day is None):
+                expected = "plant seconds, at least 0, and no day beside it"
+                raise ConfigError([ConfigProblem("options.start_s", start_s, expected)])
+            return int(start_s // DAY_S) % n_days, float(start_s)
+        if day is None:
+            day = drawn
+        elif not (isinstance(day, (int, np.integer)) and 0 <= day < n_days):
             raise ConfigError([ConfigProblem("options.day", day, f"0 to {n_days - 1}")])
-        return int(day)
+        return int(day), int(day) * DAY_S
 
     def _check(self, actions: Mapping[str, FloatArray]) -> None:
         if self._fits(actions) or (self.event_mode is not None and not actions):

@@ -29,6 +29,7 @@ from heron.powergrid.device_configs import (
 from heron.powergrid.features import LastAction, MarketSignal, TimeOfDay
 from heron.powergrid.features.timing import field_of
 from heron.powergrid.setups import Setup, SetupConfig, price_outlook
+from heron.powergrid.setups.coordination import SETPOINT
 from heron.powergrid.storage_worth import Store
 from simulator.batch_plant import BatchMeasurements
 from training.envs.vector_costs import DeviceCosts
@@ -45,10 +46,13 @@ def require_supported(setup: Setup) -> None:
     """Refuse what the arrays do not cover.
 
     Raises:
-        ConfigError: A device is of a type, or a connection has limits, that only single
-            environments know.
+        ConfigError: A device is of a type, or a connection has limits, or the agents coordinate
+            by a protocol, that only single environments know.
     """
     problems = []
+    if setup.config.protocol != SETPOINT:
+        expected = f"{SETPOINT}, or one environment at a time: train with --no-batched"
+        problems.append(ConfigProblem("protocol", setup.config.protocol, expected))
     for microgrid in setup.config.microgrid_configs:
         if microgrid.limits.given:
             expected = "no limits at its connection; train with --no-batched"

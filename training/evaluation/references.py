@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from heron.errors import ConfigError
-from heron.powergrid.baselines import planners, setup_directory
+from heron.powergrid.baselines import planners
 from heron.powergrid.plans import FOLDER, DayPlan, PlanBook, PlanPolicy
 from heron.powergrid.setups import Setup
+from heron.powergrid.tuned import setup_directory
 from simulator.engines.base import Injections
 from training.envs import MultiAgentMicrogrids
 from training.envs.networked_grid_env import DAY_S

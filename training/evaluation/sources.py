@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from heron.errors import ConfigError, ConfigProblem
-from heron.powergrid.baselines import BASELINES, Baselines, is_baseline, split_shield
+from heron.powergrid.baselines import (
+    BASELINES,
+    NETWORK_SHIELD,
+    TUNABLE,
+    Baselines,
+    is_baseline,
+    split_shield,
+)
 from heron.powergrid.setups import Setup
+from heron.powergrid.shipped import shipped_policies
+from heron.powergrid.tuned import Numbers, numbers_of
 from training.envs import MultiAgentMicrogrids
 from training.evaluation.episodes import Policies, load_policies
 
@@ -22,9 +32,11 @@ def policies_of(source: str | None, setup: Setup) -> tuple[Policies, str]:
         ConfigError: There is no such thing, or a planner's packages are not installed.
         PolicyError: A file is missing, damaged or made for another codec.
     """
-    name = source if source is not None else shipped(setup)
+    folder = shipped_policies(setup) if source is None else None
+    name = source if folder is None else str(folder)
     if name is None:
-        expected = f"one of {', '.join(BASELINES)}, or a directory: none ship with this setup"
+        known = ", ".join(BASELINES)
+        expected = f"one of {known}, or a directory: none ship with this setup and its protocol"
         raise ConfigError([ConfigProblem("policy", None, expected)])
     return policies_named(name, MultiAgentMicrogrids(setup)), label(name)
 
@@ -56,12 +68,16 @@ def policies_named(name: str, env: MultiAgentMicrogrids) -> Policies:
     return {agent: makers.shielded(policy, agent, shield) for agent, policy in policies.items()}
 
 
-def shipped(setup: Setup) -> str | None:
-    """Return the name of the policies that ship with a setup: their directory, if it has any."""
-    directory = None if setup.path is None else setup.path.parent / "policies"
-    if directory is None or not any(directory.glob("*.onnx")):
-        return None
-    return str(directory)
+def numbers_used(names: Iterable[str], setup: Setup) -> dict[str, Numbers]:
+    """Return which numbers baselines and shields have on a setup, where they have any.
+
+    Raises:
+        ConfigError: The setup's file of tuned numbers is damaged.
+    """
+    parts = [split_shield(name) for name in names]
+    behind = [name for _, name in parts if name in TUNABLE]
+    shields = [shield.rstrip(":") for shield, _ in parts if shield == NETWORK_SHIELD]
+    return {name: numbers_of(setup, name) for name in dict.fromkeys([*behind, *shields])}
 
 
 def label(name: str) -> str:

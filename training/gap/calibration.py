@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +22,7 @@ from heron.errors import ConfigError, ConfigProblem
 from heron.policy.together import decide
 from heron.powergrid.agents import DeviceAgent
 from heron.powergrid.quantities import Setpoint
-from heron.powergrid.setups import Setup, SetupConfig, read_setup
+from heron.powergrid.setups import Setup, SetupConfig, as_setup
 from training.envs import MultiAgentMicrogrids
 from training.envs.event_mode import ActingPolicy, ObservedPolicy
 from training.envs.timing import Timing
@@ -175,12 +176,12 @@ def _mean(values: Sequence[float], default: float) -> float:
     return float(np.mean(values)) if values else default
 
 
-def predict(path: Path, setup_name: str, policy: str | None, seed: int = 0) -> Prediction:
+def predict(path: Path, setup: Setup | str, policy: str | None, seed: int = 0) -> Prediction:
     """Fit the timing of a recording and run the same time again under it.
 
     Args:
         path: The recording.
-        setup_name: Setup that was run.
+        setup: What was run, or its name or path.
         policy: Policies that were run; None: those that ship.
         seed: Of the jitter.
 
@@ -188,7 +189,7 @@ def predict(path: Path, setup_name: str, policy: str | None, seed: int = 0) -> P
         ConfigError: The recording cannot be used, or there is no such setup or policy.
     """
     recording = read_recording(path)
-    setup = read_setup(setup_name)
+    setup = as_setup(setup)
     step_s = setup.config.step_s
     if not recording.lockstep:
         recording.hearsay_s = hearsay(recording, setup)
@@ -233,7 +234,7 @@ def hearsay(recording: Recording, setup: Setup) -> float:
 
 
 def _warmed_up(
-    recording: Recording, setup: Setup, first_s: float, options: Mapping[str, object]
+    recording: Recording, setup: Setup, first_s: float, options: Mapping[str, Any]
 ) -> MultiAgentMicrogrids:
     """Return an environment that has come to a plant time with the recorded set-points."""
     env = MultiAgentMicrogrids(setup, through_registers=True, **options)

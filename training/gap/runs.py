@@ -60,7 +60,7 @@ def run_days_timed(
     timing: Timing | None,
     seed: int = 0,
     *,
-    protocol: str = "setpoint",
+    protocol: str | None = None,
 ) -> TimedFigures:
     """Run one episode a day.
 
@@ -69,7 +69,7 @@ def run_days_timed(
         policies: One per coordinator, acting on the encoded observation.
         days: Days of the data year.
         timing: None: the synchronous step.
-        protocol: How the agents coordinate.
+        protocol: How the agents coordinate; None: as the setup says.
         seed: Of the jitter; a day's jitter does not depend on the other days.
 
     Raises:

@@ -21,7 +21,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from ray.rllib.core.columns import Columns
-from ray.rllib.env.multi_agent_env_runner import MultiAgentEnvRunner
 from ray.rllib.env.multi_agent_episode import MultiAgentEpisode
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.env.utils.infinite_lookback_buffer import InfiniteLookbackBuffer
@@ -35,6 +34,7 @@ from training.envs.vector_env import Observations, VectorMicrogrids, VectorStep,
 from training.envs.vector_worth import StoragePotential
 from training.rllib.counterfactual import ACTION_GAINS, Trials
 from training.rllib.env import RllibMicrogrids
+from training.rllib.runner import EnvRunner
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
@@ -69,7 +69,7 @@ class _Fragment:
     truncated: bool = False
 
 
-class BatchedEnvRunner(MultiAgentEnvRunner):
+class BatchedEnvRunner(EnvRunner):
     """Samples from `VectorMicrogrids` with ``num_envs_per_env_runner`` scenarios."""
 
     _vector: VectorMicrogrids | None = None

@@ -14,6 +14,7 @@ from training.rllib.batched_runner import BatchedEnvRunner
 from training.rllib.env import RllibMicrogrids
 from training.rllib.learner import GlobalState, NormalisingPPOLearner
 from training.rllib.modules import ActorCritic
+from training.rllib.runner import EnvRunner
 
 GRADIENT_CLIP = 1.0
 """Largest norm of the actor's gradient, and of the critic's."""
@@ -71,7 +72,7 @@ def build_config(options: TrainOptions, env: RllibMicrogrids) -> PPOConfig:
         .env_runners(
             num_env_runners=options.num_workers,
             num_envs_per_env_runner=1 if options.batched else options.num_envs_per_worker,
-            env_runner_cls=BatchedEnvRunner if options.batched else None,
+            env_runner_cls=BatchedEnvRunner if options.batched else EnvRunner,
             rollout_fragment_length="auto",
             batch_mode="truncate_episodes",
         )

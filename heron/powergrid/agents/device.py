@@ -277,8 +277,8 @@ class DeviceAgent(FieldAgent):
 
     def command(self, setpoint: Setpoint, dt_s: float | None = None) -> EnvelopeResult:
         """Propose a set-point to the envelope and take over what it lets pass."""
-        result = self.admit(setpoint, dt_s)
-        self.proposal, self.result = setpoint, result
+        self.result = result = self.admit(setpoint, dt_s)
+        self.proposal = setpoint
         if type(result) is Admitted:
             self.setpoint = setpoint
         elif (applied := result.applied) is not None:

@@ -27,6 +27,7 @@ from heron.powergrid.agents.market import MarketGridAgent
 from heron.powergrid.agents.power_grid_agent import PowerGridAgent
 from heron.powergrid.agents.trading import HIGHEST_PRICE, LOWEST_PRICE
 from heron.powergrid.features import MarketSignal
+from heron.powergrid.setups.coordination import ALIASES, require_named
 from heron.powergrid.setups.loader import Setup
 from heron.powergrid.setups.models import SetupConfig
 from heron.protocols import (
@@ -136,9 +137,6 @@ SCHEMES: Mapping[str, Scheme] = {
 }
 """Those that ship."""
 
-ALIASES: Mapping[str, str] = {"price_signal": "price"}
-"""Other names that are accepted: the guide's."""
-
 
 def scheme_of(text: str) -> Scheme:
     """Return a scheme by name, or one of the user's.
@@ -153,10 +151,11 @@ def scheme_of(text: str) -> Scheme:
     shipped = SCHEMES.get(ALIASES.get(text, text))
     if shipped is not None:
         return shipped
-    module, colon, name = text.rpartition(":")
-    if not colon or not module or not name:
-        expected = f"one of {', '.join(SCHEMES)}, or module:NAME or FILE.py:NAME"
-        raise ConfigError([ConfigProblem("protocol", text, expected)])
+    try:
+        require_named(text)
+    except ValueError as error:
+        raise ConfigError([ConfigProblem("protocol", text, str(error))]) from error
+    module, _, name = text.rpartition(":")
     found = getattr(_load(module, text), name, None)
     if isinstance(found, Scheme):
         return found

@@ -8,12 +8,10 @@ from functools import lru_cache
 
 import numpy as np
 
+from heron.powergrid.data_year import DAY_S, DAYS, FIRST_WEEKDAY, WEEK
 from heron.powergrid.features.base import DomainFeature, FeatureField
 
-_DAY_S = 86400.0
 _HOURS = 24
-_DAYS_A_YEAR = 366
-_FIRST_WEEKDAY = 4  # time 0 is a Friday; Monday is 0
 
 
 class MarketSignal(DomainFeature):
@@ -71,7 +69,7 @@ class MarketSignal(DomainFeature):
             return
         if day_ahead is not self._day and day_ahead != self._day:
             self._take_day(day_ahead)
-        i = int(time_s % _DAY_S / _DAY_S * len(day_ahead))
+        i = int(time_s % DAY_S / DAY_S * len(day_ahead))
         self.price = day_ahead[i]
         self.relative = self.price - self.day_mean
         self.rank = self._rank_by_step[i]
@@ -156,7 +154,7 @@ class TimeOfDay(DomainFeature):
 @lru_cache(maxsize=64)
 def _time_of_day(time_s: float) -> tuple[float, float, float, float]:
     """Return what `TimeOfDay` holds; all agents of a site ask for the same instant."""
-    angle = 2.0 * math.pi * (time_s % _DAY_S) / _DAY_S
-    day = int(time_s // _DAY_S)
-    season = math.cos(2.0 * math.pi * (day % _DAYS_A_YEAR + 10) / _DAYS_A_YEAR)
-    return math.sin(angle), math.cos(angle), season, float((day + _FIRST_WEEKDAY) % 7 >= 5)
+    angle = 2.0 * math.pi * (time_s % DAY_S) / DAY_S
+    day = int(time_s // DAY_S)
+    season = math.cos(2.0 * math.pi * (day % DAYS + 10) / DAYS)
+    return math.sin(angle), math.cos(angle), season, float((day + FIRST_WEEKDAY) % WEEK >= 5)

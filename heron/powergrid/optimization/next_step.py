@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from heron.powergrid.data_year import DAY_S, FIRST_WEEKDAY, WEEK
 from heron.powergrid.device_configs import InverterSourceConfig
 from heron.powergrid.networks import Grid
 from heron.powergrid.setups import Setup, device_profile_name, load_profile_names
@@ -20,16 +21,12 @@ from heron.powergrid.setups import Setup, device_profile_name, load_profile_name
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
-DAY_S = 86_400.0
 ORDER = 4
 """Steps before that the expectation rests on."""
 HOURS_ALIKE = 1.5
 """Distance in time of day that counts as much as `SUN_ALIKE`."""
 SUN_ALIKE = 0.08
 """Distance in sun, as a share of what all sources are rated for."""
-WEEK = 7
-FRIDAY = 4
-"""Day of the week of the data year's first day, counted from Monday."""
 WEEKEND = 5
 
 
@@ -115,7 +112,7 @@ class StepOutlook:
         """Fit the expectation on training days, and keep what it was off by on each of them."""
         n_days, n_columns = len(self._rows) // self._per_day, self._rows.shape[1]
         days = self._rows.reshape(n_days, self._per_day, n_columns)
-        resting = (np.arange(n_days) + FRIDAY) % WEEK >= WEEKEND
+        resting = (np.arange(n_days) + FIRST_WEEKDAY) % WEEK >= WEEKEND
         trains = np.isin(np.arange(n_days), train_days)
         means = np.empty_like(days)
         for kind in (False, True):

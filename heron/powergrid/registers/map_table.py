@@ -219,6 +219,10 @@ class MapTable:
     ) -> tuple[Write, ...]:
         """Return the writes that command a set-point; neighbours go in one request.
 
+        They stand in the order in which they must arrive: where to go back to and the constants,
+        then the set-point, then ``enable``, so that a device that is switched on never obeys the
+        set-point of another time. One that is to decide for itself is switched off first.
+
         Raises:
             ValueError: A value is not finite or does not fit its register, or a tap is to be left
                 to a device that cannot be told so.
@@ -258,6 +262,7 @@ class MapTable:
                 groups[-1].append(after.name)
             else:
                 groups.append([after.name])
+        groups.sort(key=lambda names: _turn(names, values.get("enable") == 0))
         return tuple(self.registers.run({n: values[n] for n in names}) for names in groups)
 
     def decode_setpoint(self, words: Words) -> Setpoint | None:
@@ -313,3 +318,10 @@ class MapTable:
         if name in SETPOINT_POINTS and name not in self.registers:
             return 0.0
         return abs(self.registers[name].resolution)
+
+
+def _turn(names: Iterable[str], switches_off: bool) -> int:
+    """Return when the registers of one request have their turn among those of a command."""
+    if "enable" in names:
+        return 0 if switches_off else 3
+    return 2 if any(name in SETPOINT_POINTS for name in names) else 1

@@ -9,6 +9,7 @@ from heron.powergrid.setups.loader import (
     get_available_setups,
     load_setup,
     read_setup,
+    stated_protocol,
 )
 from heron.powergrid.setups.models import (
     DeviceEntry,
@@ -38,4 +39,5 @@ __all__ = [
     "price_outlook",
     "profiles_from",
     "read_setup",
+    "stated_protocol",
 ]

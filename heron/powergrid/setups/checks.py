@@ -74,18 +74,26 @@ def profile_problems(
 
 def safe_setpoint_problems(config: SetupConfig, source: str = "") -> list[ConfigProblem]:
     """Return a problem for each safe set-point that its device could not carry out."""
-    problems = []
-    for at, device in _devices(config):
-        for key, value, (low, high) in (
-            ("safe_p_mw", device.safe_p_mw, device.p_range_mw),
-            ("safe_q_mvar", device.safe_q_mvar, device.q_range_mvar),
-        ):
-            # Doing nothing is always safe: a generator below its minimum goes to its minimum.
-            least, most = min(low, 0.0), max(high, 0.0)
-            if not least <= value <= most:
-                expected = f"within the device's range, {least:g} to {most:g}"
-                problems.append(ConfigProblem(f"{at}.{key}", value, expected, source))
-    return problems
+    return [p for at, device in _devices(config) for p in beyond_its_range(at, device, source)]
+
+
+def beyond_its_range(where: str, device: DeviceConfig, source: str = "") -> Iterator[ConfigProblem]:
+    """Yield what of a device's safe set-point it could not carry out.
+
+    Args:
+        where: Place of the device's configuration.
+        device: The configuration.
+        source: File that it stands in.
+    """
+    for key, value, (low, high) in (
+        ("safe_p_mw", device.safe_p_mw, device.p_range_mw),
+        ("safe_q_mvar", device.safe_q_mvar, device.q_range_mvar),
+    ):
+        # Doing nothing is always safe: a generator below its minimum goes to its minimum.
+        least, most = min(low, 0.0), max(high, 0.0)
+        if not least <= value <= most:
+            expected = f"within the device's range, {least:g} to {most:g}"
+            yield ConfigProblem(f"{where}.{key}", value, expected, source)
 
 
 def _devices(config: SetupConfig) -> Iterator[tuple[str, DeviceConfig]]:

@@ -8,9 +8,9 @@ its ``config.yml``.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from pydantic import ValidationError
@@ -22,6 +22,7 @@ from heron.powergrid.setups.checks import (
     profile_problems,
     safe_setpoint_problems,
 )
+from heron.powergrid.setups.coordination import SETPOINT, beside, require_named
 from heron.powergrid.setups.dataset import load_dataset, profiles_from
 from heron.powergrid.setups.files import read_yaml
 from heron.powergrid.setups.models import SetupConfig, repeated_names
@@ -46,6 +47,16 @@ class Setup:
     config: SetupConfig
     profiles: Profiles
     path: Path | None = None
+
+    def under(self, protocol: str | None) -> Self:
+        """Return this setup under a protocol in place of its own; as it is, where none is named.
+
+        Args:
+            protocol: As the setup's key, but a file is found from the working directory.
+        """
+        if protocol is None:
+            return self
+        return replace(self, config=self.config.model_copy(update={"protocol": protocol}))
 
 
 def get_available_setups() -> list[str]:
@@ -79,7 +90,23 @@ def load_setup(name_or_path: str | Path) -> dict[str, Any]:
     plain = {**raw, "name": setup.config.name, "dataset": setup.profiles}
     if setup.config.dataset_path is not None:
         plain["dataset_path"] = setup.config.dataset_path
+    if "protocol" in raw:
+        plain["protocol"] = setup.config.protocol
     return plain
+
+
+def stated_protocol(name_or_path: str | Path) -> str:
+    """Return how the site of a setup coordinates, without reading its data.
+
+    Raises:
+        ConfigError: There is no such setup, or it names no protocol.
+    """
+    path = find_config(name_or_path)
+    stated = read_yaml(path).get("protocol", SETPOINT)
+    try:
+        return beside(path.parent, require_named(str(stated)))
+    except ValueError as error:
+        raise ConfigError([ConfigProblem("protocol", stated, str(error), str(path))]) from error
 
 
 def as_setup(
@@ -153,7 +180,8 @@ def find_config(name_or_path: str | Path) -> Path:
     """
     given = Path(name_or_path)
     candidates = [given, given / "config.yml"]
-    if len(given.parts) == 1:
+    # "./name" is a path, though `Path` forgets that it was written so.
+    if given.parts == (str(name_or_path),):
         candidates.insert(0, SETUPS_DIR / given / "config.yml")
     for candidate in candidates:
         if candidate.is_file():
@@ -170,6 +198,8 @@ def _check_config(
         raw.setdefault("name", path.parent.name)
         if isinstance(raw.get("dataset_path"), str):
             raw["dataset_path"] = str((path.parent / raw["dataset_path"]).resolve())
+        if isinstance(raw.get("protocol"), str):
+            raw["protocol"] = beside(path.parent, raw["protocol"])
     try:
         return SetupConfig.model_validate(raw)
     except ValidationError as error:

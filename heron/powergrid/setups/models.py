@@ -24,6 +24,7 @@ from heron.errors import ConfigError, ConfigProblem
 from heron.powergrid.connection import ConnectionLimits
 from heron.powergrid.device_configs import DEVICE_CONFIGS, DeviceConfig
 from heron.powergrid.networks.controls import CapacitorControl, RegulatorControl
+from heron.powergrid.setups.coordination import SETPOINT, require_named
 
 
 class _Frozen(BaseModel):
@@ -172,6 +173,9 @@ class SetupConfig(_Frozen):
             `heron.powergrid.setups.outlook`; false: nothing.
         observe_timing: Whether coordinators see how old their readings are and what they told
             their devices last; a policy that was trained without it needs it off.
+        protocol: How operator, coordinators and devices coordinate: one of
+            `heron.powergrid.setups.coordination.PROTOCOLS`, or ``module:NAME`` or
+            ``FILE.py:NAME``, the file found from the directory of ``config.yml``.
         seed: Seed of everything that the setup draws.
     """
 
@@ -188,6 +192,7 @@ class SetupConfig(_Frozen):
     price_profile: str = "price"
     forecast: bool | Literal["typical"] = True
     observe_timing: bool = False
+    protocol: str = SETPOINT
     seed: int = Field(0, ge=0)
     dso_config: DsoConfig = DsoConfig()
     microgrid_configs: tuple[MicrogridConfig, ...] = Field(min_length=1)
@@ -198,6 +203,11 @@ class SetupConfig(_Frozen):
         if not 0.5 < v[0] < v[1] < 1.5:
             raise ValueError(f"{v!r}: expected 0.5 < low < high < 1.5")
         return v
+
+    @field_validator("protocol")
+    @classmethod
+    def _protocol_is_named(cls, text: str) -> str:
+        return require_named(text)
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:

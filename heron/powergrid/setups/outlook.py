@@ -11,6 +11,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
+from heron.powergrid.data_year import FIRST_WEEKDAY, WEEK
 from heron.powergrid.setups.models import SetupConfig
 from heron.powergrid.setups.profiles import DAY_S, Profiles
 
@@ -22,7 +23,6 @@ MEMORY_S = 6 * 3600.0
 """Time constant with which the deviation from the typical day is averaged."""
 PERSISTENCE = 0.9
 """Share of the present deviation that is expected to last until midnight."""
-_FIRST_WEEKDAY = 4  # day 0 is a Friday; Monday is 0
 
 
 def price_outlook(config: SetupConfig, profiles: Profiles, time_s: float) -> tuple[float, ...]:
@@ -92,7 +92,7 @@ def expected_prices(profiles: Profiles, column: str) -> FloatArray:
 def _typical_days(price: FloatArray, train_days: npt.NDArray[np.int64]) -> FloatArray:
     """Return the mean over the training days of the season that are as much weekend as a day."""
     n_days = len(price)
-    weekend = (np.arange(n_days) + _FIRST_WEEKDAY) % 7 >= 5
+    weekend = (np.arange(n_days) + FIRST_WEEKDAY) % WEEK >= 5
     typical = np.empty_like(price)
     for day in range(n_days):
         away = np.abs(train_days - day)

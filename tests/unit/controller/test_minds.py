@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from controller.minds import POLICIES_FOLDER, build_minds, policy_sources, require_all
+from controller.minds import build_minds, policy_sources, require_all
 from heron.errors import ConfigError, ManifestMismatch, PolicyError
 from heron.policy import OnnxPolicy
 from heron.policy.baselines import IdlePolicy, RulePolicy
 from heron.powergrid.agents import views_of
 from heron.powergrid.optimization import ShieldedPolicy
 from heron.powergrid.setups import Setup, read_setup
+from heron.powergrid.shipped import POLICIES_FOLDER
 from simulator import Plant
 
 AGENTS = ("MG1", "MG2", "MG3")

@@ -129,3 +129,9 @@ def test_the_library_imports_no_learning_or_power_flow_library():
     heavy = {"gymnasium", "pettingzoo", "torch", "ray", "pandapower", "pandas", "scipy"}
     light = "import heron, heron.core, heron.agents, heron.protocols, heron.messaging, heron.envs"
     assert not imported_by(light) & (heavy | {"pydantic", "yaml"})
+
+
+def test_agents_and_their_timing_are_there_without_asyncio_and_clocks_bring_it():
+    timed = "import heron.agents, heron.protocols, heron.scheduling, heron.messaging, heron.envs"
+    assert "asyncio" not in imported_by(timed)
+    assert "asyncio" in imported_by("from heron.scheduling import RealClock")

@@ -25,6 +25,14 @@ def test_without_limits_nothing_gives_way() -> None:
     assert within_connection([GENERATOR, STORE, SUN], 0.2, ConnectionLimits()) == {}
 
 
+@pytest.mark.parametrize("limit", [float("nan"), float("inf"), -0.1])
+def test_a_limit_that_would_hold_nothing_is_refused(limit: float) -> None:
+    with pytest.raises(ValueError, match="p_export_max_mw"):
+        ConnectionLimits(limit)
+    with pytest.raises(ValueError, match="p_import_max_mw"):
+        ConnectionLimits(None, limit)
+
+
 def test_too_much_export_moves_the_generator_first_then_the_store() -> None:
     parts = [GENERATOR, STORE]
     # 1.3 MW injected, 0.2 MW of load: 1.1 MW would be exported

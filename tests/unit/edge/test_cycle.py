@@ -33,7 +33,12 @@ def wall() -> float:
 class Rig:
     """One battery with an in-memory link."""
 
-    def __init__(self, mode: Mode = Mode.CLOSED_LOOP, policy: LocalPolicy | None = None) -> None:
+    def __init__(
+        self,
+        mode: Mode = Mode.CLOSED_LOOP,
+        policy: LocalPolicy | None = None,
+        config: StorageConfig = CONFIG,
+    ) -> None:
         self.time = PlantTime(wall)
         self.link = InMemoryLink("ess1", AT_HALF, now=wall)
         self.modes = ModeMachine(mode)
@@ -42,10 +47,10 @@ class Rig:
         self.sequence = 0
         self.cycle = DeviceCycle(
             link=self.link,
-            agent=ESS("ess", device_state_config=CONFIG),
+            agent=ESS("ess", device_state_config=config),
             modes=self.modes,
             inbox=self.inbox,
-            fallback=SafeSetpoint(CONFIG),
+            fallback=SafeSetpoint(config),
             time=self.time,
             sensor=self.sensor,
             bumpless=BumplessReturn(4.0),
@@ -265,3 +270,101 @@ async def test_falling_back_in_the_middle_of_a_return_is_not_ramped() -> None:
     await rig.turn()
     assert rig.modes.mode is Mode.FALLBACK
     assert rig.link.held == SAFE
+
+
+HELD_BACK = CONFIG.model_copy(update={"envelope_v_pu": (0.95, 1.05), "ramp_mw_per_min": 0.6})
+"""A battery whose envelope keeps it charging while the voltage is high, and moves it slowly."""
+
+
+async def charging_at_high_voltage() -> Rig:
+    """Return a battery that charges where any other power would raise the voltage further."""
+    rig = Rig(config=HELD_BACK)
+    rig.link.reading = replace(AT_HALF, p_mw=-0.3, v_pu=1.1, v_min_pu=1.1, v_max_pu=1.1)
+    for _ in range(40):
+        rig.command(-0.3)
+        await rig.turn()
+    rig.command(0.3)
+    report = await rig.turn()
+    assert (rig.link.held.p_mw, report.reasons) == (-0.3, ("ramp", "voltage"))
+    return rig
+
+
+async def test_an_operators_stop_is_held_back_by_neither_voltage_nor_ramp() -> None:
+    rig = await charging_at_high_voltage()
+    rig.modes.request(Mode.STOPPED, Authority.OPERATOR, "fuse out")
+    report = await rig.turn()
+    assert rig.link.held == SAFE
+    assert (report.applied, report.reasons) == (SAFE, ())
+
+
+async def test_a_silent_coordinator_leaves_the_device_safe_whatever_the_voltage() -> None:
+    rig = await charging_at_high_voltage()
+    for _ in range(5):
+        await rig.turn()
+    assert (rig.modes.mode, rig.link.held) == (Mode.FALLBACK, SAFE)
+
+
+@pytest.mark.parametrize("by", list(Authority)[1:])
+async def test_a_return_from_an_ordered_fallback_is_a_ramp(by: Authority) -> None:
+    rig = Rig()
+    rig.modes.request(Mode.FALLBACK, by, "ordered")
+    await rig.turn()
+    rig.modes.request(Mode.CLOSED_LOOP, by, "go on")
+    seen = []
+    for _ in range(4):
+        rig.command(0.45)
+        await rig.turn()
+        seen.append(rig.link.held.p_mw)
+    assert seen == pytest.approx([0.15, 0.25, 0.35, 0.45])
+
+
+@pytest.mark.parametrize("mode", [Mode.STOPPED, Mode.MONITOR, Mode.ADVISORY])
+async def test_a_device_that_was_only_watched_is_led_from_what_it_shows(mode: Mode) -> None:
+    rig = Rig(mode)
+    rig.link.reading = replace(AT_HALF, p_mw=-0.1)
+    await rig.turn()
+    rig.modes.request(Mode.CLOSED_LOOP, Authority.OPERATOR, "go on")
+    seen = []
+    for _ in range(4):
+        rig.command(0.3)
+        await rig.turn()
+        seen.append(rig.link.held.p_mw)
+    assert seen == pytest.approx([0.0, 0.1, 0.2, 0.3])
+
+
+async def test_a_stop_after_watching_still_takes_back_what_was_commanded() -> None:
+    rig = Rig()
+    rig.command(0.3)
+    await rig.turn()
+    rig.modes.request(Mode.MONITOR, Authority.OPERATOR, "look")
+    await rig.turn()
+    assert rig.link.held == Setpoint(0.3)
+    rig.modes.request(Mode.STOPPED, Authority.OPERATOR, "stop")
+    await rig.turn()
+    assert rig.link.held == SAFE
+
+
+async def test_the_log_says_when_a_device_begins_to_refuse_and_when_it_ends(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("WARNING")
+    rig = Rig()
+    for rejects in (4, 4, 4, None, None):
+        rig.command(0.3)
+        await rig.cycle.sense()
+        rig.link.trouble.rejects = rejects
+        await rig.cycle.act(STEP_S)
+        rig.link.trouble.rejects = None
+    said = [record.getMessage().split(" ")[0] for record in caplog.records]
+    assert said == ["not_written", "written_again"]
+
+
+async def test_the_log_says_that_everything_is_refused(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("WARNING")
+    rig = Rig()
+    rig.link.reading = replace(AT_HALF, connected=False)
+    for _ in range(3):
+        rig.command(0.3)
+        await rig.turn()
+    (record,) = caplog.records
+    assert record.getMessage() == "not_written device=ess1 why=refused: disconnected"

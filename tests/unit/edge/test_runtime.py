@@ -2,6 +2,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -35,7 +36,12 @@ class Rig:
     """Two batteries and a meter behind in-memory links, and somebody who listens."""
 
     def __init__(
-        self, *, lockstep: bool, mode: Mode = Mode.CLOSED_LOOP, orders: Path | None = None
+        self,
+        *,
+        lockstep: bool,
+        mode: Mode = Mode.CLOSED_LOOP,
+        orders: Path | None = None,
+        clock: Literal["plant", "wall"] = "plant",
     ) -> None:
         self.hub = MemoryHub()
         self.bus = InMemoryBus(self.hub)
@@ -46,7 +52,7 @@ class Rig:
         self.heard: list[tuple[str, str, Message]] = []
         self.stop = asyncio.Event()
         self.sequence = 0
-        self.settings = EdgeSettings(edge_id="edge-1", period_s=1.0)
+        self.settings = EdgeSettings(edge_id="edge-1", period_s=1.0, clock=clock)
         self.runtime = EdgeRuntime(
             self.settings,
             self.bus,
@@ -334,3 +340,30 @@ async def test_a_watching_edge_leaves_without_writing(mode: Mode) -> None:
 )
 def test_the_pace_gives_the_rate(pace: str, rate: float | None) -> None:
     assert rate_of(pace) == rate
+
+
+async def test_a_device_that_is_handed_back_gets_its_safe_setpoint_and_then_nothing() -> None:
+    async with Rig(lockstep=False).running() as rig:
+        link = rig.links["ess1"]
+        await rig.command("ess1", 0.3)
+        await rig.until(lambda: link.held == Setpoint(0.3))
+        order = ModeRequest(agent="ess1", mode="monitor", issuer="operator:ann", reason="look")
+        await rig.others.publish(MODE, order, agent="ess1")
+        await rig.until(lambda: link.held == Setpoint(0.05))
+        written = len(link.written)
+        await rig.command("ess1", 0.4)
+        await asyncio.sleep(30.0)
+        assert len(link.written) == written
+    assert link.held == Setpoint(0.05)
+    assert len(link.written) == written
+
+
+@pytest.mark.parametrize("pace", ["x900", "x0.0001"])
+async def test_beside_real_devices_nobody_on_the_broker_sets_the_clock(pace: str) -> None:
+    async with Rig(lockstep=False, clock="wall").running() as rig:
+        before_s = rig.time.time_s()
+        clock = PlantClock(epoch=7, step=1, time_s=1e6, step_s=900.0, pace=pace)
+        await rig.others.publish(CLOCK, clock)
+        await asyncio.sleep(10.0)
+        assert rig.time.rate == STEP_S
+        assert rig.time.time_s() - before_s == pytest.approx(10.0 * STEP_S)

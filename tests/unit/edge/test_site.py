@@ -111,3 +111,10 @@ def test_a_device_whose_map_takes_no_command_may_only_be_watched(write, tmp_path
 def test_a_policy_key_that_is_none_is_refused(write, key: str) -> None:
     with pytest.raises(ConfigError, match="policy_key"):
         load_site(write(GOOD + f"policy_key: {key}\n"))
+
+
+@pytest.mark.parametrize("key", ["safe_p_mw", "safe_q_mvar"])
+def test_a_safe_setpoint_beyond_the_device_is_refused(write, key: str) -> None:
+    text = GOOD.replace("safe_p_mw: 0.0", f"{key}: 5.0")
+    with pytest.raises(ConfigError, match=rf"devices\[0\].config.{key} = 5.0: .* range"):
+        load_site(write(text))

@@ -103,11 +103,11 @@ def test_a_device_that_cannot_take_it_gets_one_point_a_request() -> None:
 
 def test_a_set_point_goes_out_in_the_devices_own_order_and_sign(table: MapTable) -> None:
     first, second = table.encode_setpoint(Setpoint(0.2504, -0.1), 900.0)
-    assert first.address == 200
+    assert (first.address, first.words) == (209, [900])
+    assert second.address == 200
     expected = codec.encode(RegisterType.INT32, -250, 2, Order.CDAB)
     expected += codec.encode(RegisterType.INT32, -100, 2, Order.CDAB) + b"\0\1"
-    assert first.data == expected
-    assert (second.address, second.words) == (209, [900])
+    assert second.data == expected
     assert table.quantise(Setpoint(0.2504, -0.1)) == Setpoint(0.25, -0.1)
 
 

@@ -57,6 +57,32 @@ def test_same_seed_gives_the_same_episode(env: MultiAgentMicrogrids) -> None:
         assert all(np.array_equal(o1[a], o2[a]) for a in o1)
 
 
+@pytest.mark.parametrize("event_driven", [False, True])
+def test_infos_name_the_day_on_which_an_episode_starts_however_it_was_asked_for(
+    event_driven: bool,
+) -> None:
+    env = make(event_driven=event_driven)
+    for options, day in (({"start_s": 50 * DAY_S + 3600.0}, 50), ({"day": 7}, 7), ({}, None)):
+        _, infos = env.reset(seed=5, options=options)
+        started = int(env.measurements.time_s // DAY_S)
+        assert {info["day"] for info in infos.values()} == {started if day is None else day}
+        assert started == (started if day is None else day)
+    _, infos = env.reset(seed=5, options={"start_s": (366 + 3) * DAY_S})
+    assert infos["MG1"]["day"] == 3  # the data repeat after their 366 days
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"start_s": s} for s in ("noon", float("nan"), float("inf"), -900.0)]
+    + [{"start_s": 0.0, "day": 3}],
+)
+def test_a_start_that_is_no_time_or_stands_beside_a_day_is_refused(
+    env: MultiAgentMicrogrids, options: dict[str, Any]
+) -> None:
+    with pytest.raises(ConfigError, match=r"options\.start_s = .*at least 0, and no day"):
+        env.reset(options=options)
+
+
 def test_another_seed_starts_on_another_day(env: MultiAgentMicrogrids) -> None:
     days = {env.reset(seed=seed)[1]["MG1"]["day"] for seed in range(8)}
     assert len(days) > 4

@@ -65,6 +65,12 @@ def test_a_switch_is_true_or_false() -> None:
         MultiAgentMicrogrids({**load_setup(SETUP), "shield": "yes"})
 
 
+def test_a_shield_where_coordinators_command_no_set_points_is_refused_for_that() -> None:
+    told = "shield-network: action = 'MG1.price_offset_usd_per_mwh': set-points of devices"
+    with pytest.raises(ConfigError, match=told):
+        MultiAgentMicrogrids(SETUP, shield=True, protocol="price")
+
+
 def test_the_shield_samples_one_environment_at_a_time() -> None:
     options = make_options({"shield": True})
     assert not options.batched

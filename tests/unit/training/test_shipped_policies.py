@@ -8,13 +8,13 @@ from heron.policy import OnnxPolicy, codec_of, verify
 from heron.powergrid.accounting import lasts_several_days
 from heron.powergrid.agents import build_agents
 from heron.powergrid.setups import get_available_setups, read_setup
+from heron.powergrid.shipped import shipped_policies
 from training.envs.days import first_days
-from training.evaluation.sources import shipped
 
 FOLDERS = {
-    name: Path(folder)
+    name: folder
     for name in get_available_setups()
-    if (folder := shipped(read_setup(name))) is not None
+    if (folder := shipped_policies(read_setup(name))) is not None
 }
 FILES = [
     pytest.param(name, path, id=f"{name}-{path.stem}")

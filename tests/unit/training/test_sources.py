@@ -5,8 +5,9 @@ import pytest
 from heron.errors import ConfigError
 from heron.policy import OnnxPolicy
 from heron.powergrid.setups import read_setup
+from heron.powergrid.shipped import shipped_policies
 from training.envs import MultiAgentMicrogrids
-from training.evaluation.sources import label, policies_named, policies_of, shipped
+from training.evaluation.sources import label, policies_named, policies_of
 
 
 def test_without_a_name_it_is_what_ships_with_the_setup() -> None:
@@ -15,12 +16,12 @@ def test_without_a_name_it_is_what_ships_with_the_setup() -> None:
     assert name == "single_microgrid/policies"
     policy = policies["MG1"]
     assert isinstance(policy, OnnxPolicy)
-    assert str(policy.path.parent) == shipped(setup)
+    assert policy.path.parent == shipped_policies(setup)
 
 
 def test_setup_without_policies_says_what_can_be_named() -> None:
     setup = read_setup("ieee123_microgrids")
-    assert shipped(setup) is None
+    assert shipped_policies(setup) is None
     with pytest.raises(ConfigError, match=r"none, rule, .*, or a directory: none ship"):
         policies_of(None, setup)
 

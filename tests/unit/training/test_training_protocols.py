@@ -14,6 +14,7 @@ from heron.powergrid.agents import scheme_of
 from heron.powergrid.setups import read_setup
 from training.cli import evaluate, export, train
 from training.envs import make_env
+from training.evaluation.sources import policies_named
 from training.options import make_options
 
 SETUP = "ieee34_ieee13"
@@ -75,6 +76,23 @@ def test_a_policys_action_moves_the_price_and_with_it_the_power(protocol: str) -
         assert generated(0.1) != generated(-0.3)
     else:
         assert generated(0.4) > generated(0.0) > generated(-0.4)
+
+
+@pytest.mark.parametrize("protocol", ["price", "p2p"])
+def test_baselines_that_command_set_points_are_refused_where_coordinators_do_not(
+    protocol: str,
+) -> None:
+    env = make_env(SETUP, {"protocol": protocol})
+    for name in ("none", "rule"):
+        policies = policies_named(name, env)
+        observations, _ = env.reset(seed=0)
+        assert {a: policies[a].act(o).tolist() for a, o in observations.items()} == {
+            a: [0.0] for a in env.agents
+        }
+    told = "action = 'MG1.price_offset_usd_per_mwh': set-points of devices.*setpoint"
+    for name in ("droop", "qp", "mpc-network", "shield:rule", "shield-network:none"):
+        with pytest.raises(ConfigError, match=f"{name}: {told}"):
+            policies_named(name, env)
 
 
 @pytest.mark.parametrize("protocol", ["setpoint", "price", "p2p", "consensus", "system"])

@@ -8,8 +8,9 @@ import pytest
 
 from heron.errors import ConfigError
 from heron.policy.droop import DroopSettings
-from heron.powergrid.baselines import TUNED_FILE, Baselines, setup_directory, tuned
+from heron.powergrid.baselines import Baselines
 from heron.powergrid.setups import read_setup
+from heron.powergrid.tuned import TUNED_FILE, setup_directory, tuned
 from training.cli import tune as tune_command
 from training.envs import MultiAgentMicrogrids, make_env
 from training.tuning import batch_objective, search, single_objective

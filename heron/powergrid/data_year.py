@@ -1,0 +1,45 @@
+"""The year that profiles are of, and where in it a moment of the calendar lies.
+
+Plant time counts seconds from the start of the data year. An emulated plant says what time it is;
+beside real devices the calendar does.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime, timedelta, timezone
+
+DAY_S = 86_400.0
+DAYS = 366
+FIRST_WEEKDAY = 4
+"""Its first day is a Friday; Monday is 0."""
+WEEK = 7
+
+
+def data_year_s(moment: datetime) -> float:
+    """Return the plant time that stands for a moment of the calendar.
+
+    Args:
+        moment: In the time zone in which the site lives; only its own date and time are looked at.
+
+    Returns:
+        Seconds: the same time of day on the same day of the week, on the nearest date that has it.
+    """
+    day = moment.timetuple().tm_yday - 1
+    ahead = (moment.weekday() - FIRST_WEEKDAY - day + 3) % WEEK - 3
+    day += ahead
+    if day < 0:
+        day += WEEK
+    elif day >= DAYS:
+        day -= WEEK
+    midnight = moment.replace(hour=0, minute=0, second=0, microsecond=0)
+    return day * DAY_S + (moment - midnight).total_seconds()
+
+
+def plant_time_now_s() -> float:
+    """Return the plant time of this moment, by the machine's clock, in its standard time.
+
+    Summer time is not followed: profiles do not, and time never goes back an hour.
+    """
+    standard = timezone(timedelta(seconds=-time.timezone))
+    return data_year_s(datetime.now(standard))
