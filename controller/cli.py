@@ -20,6 +20,7 @@ from controller.runtime import PROCESS, ControllerRuntime, birth
 from heron.errors import ConfigError, ConfigProblem
 from heron.messaging.address import BrokerAddress
 from heron.messaging.mqtt import MqttBus
+from heron.messaging.presence import require_alone
 from heron.messaging.wire import PlantClock
 from heron.powergrid.agents import Scheme, scheme_of
 from heron.powergrid.kept_orders import KeptOrders, orders_file
@@ -109,7 +110,11 @@ async def _run(
     options: argparse.Namespace, setup: Setup, address: BrokerAddress, site: _Site
 ) -> ControllerRuntime:
     status = birth(process=site.part.process)
-    async with MqttBus(address, site=options.site, status=status) as bus:
+    mine = [mind.agent_id for mind in site.minds]
+    if site.part.system:
+        mine.append(setup.config.dso_config.name)
+    async with MqttBus(address, site=options.site, status=status, announce=False) as bus:
+        await require_alone(bus, site.part.process, mine)
         runtime = ControllerRuntime(
             setup,
             site.minds,
@@ -120,6 +125,7 @@ async def _run(
             answer_s=options.answer_wait,
             orders=site.orders,
             beats=_beats(options, setup),
+            process=site.part.process,
         )
         running = asyncio.ensure_future(_observed(runtime, setup, bus, options))
         told_to_end = False

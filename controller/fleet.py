@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from heron.messaging.presence import is_there
 from heron.messaging.topics import TELEMETRY
 from heron.messaging.wire import Status, Telemetry
 from heron.powergrid.quantities import DeviceReading, MeterReading
@@ -91,8 +92,7 @@ class Fleet:
 
     def alive(self, agent: str) -> bool | None:
         """Whether an agent said that it is online; None if it never said anything."""
-        status = self._status.get(agent)
-        return None if status is None else status.online
+        return is_there(agent, self._status) if agent in self._status else None
 
     def heard(self, agent: str) -> Heard | None:
         """Return what an agent last said."""
@@ -116,15 +116,19 @@ class Fleet:
     async def note(self, agent: str, status: Status) -> None:
         """Take a status. An agent that comes or goes starts to count anew.
 
-        Only devices' statuses count here: a coordinator has the name of its meter.
+        Only devices' statuses and their edges' count here: a coordinator has the name of its meter.
         """
-        if status.role != "device":
+        if status.role not in {"device", "edge"}:
             return
         known = self._status.get(agent)
         self._status[agent] = status
         if known is not None and known.online != status.online:
-            self._heard.pop(agent, None)
+            for name in (agent, *self._looked_after_by(agent)):
+                self._heard.pop(name, None)
         await self._notify()
+
+    def _looked_after_by(self, process: str) -> list[str]:
+        return [name for name, status in self._status.items() if status.process == process]
 
     async def forget(self) -> None:
         """Drop all telemetry: the plant was started anew."""

@@ -68,6 +68,7 @@ def status_of(
     online: bool = True,
     detail: str = "",
     mode: ModeName | None = None,
+    process: str = "",
 ) -> Status:
     """Return a status of this version, now."""
     from heron import __version__
@@ -79,6 +80,7 @@ def status_of(
         mode=mode,
         version=__version__,
         detail=detail,
+        process=process,
         sent_s=time.time(),
     )
 
@@ -151,6 +153,7 @@ class ControllerRuntime:
         orders: Where operators' orders outlive the process; None to forget them.
         beats: What makes them decide beside real devices, where no plant has a clock; None: the
             clock of an emulated plant, on the bus.
+        process: Name of this process in status messages.
     """
 
     def __init__(
@@ -166,7 +169,9 @@ class ControllerRuntime:
         answer_s: float = ANSWER_S,
         orders: KeptOrders | None = None,
         beats: AsyncIterator[tuple[str, PlantClock]] | None = None,
+        process: str = PROCESS,
     ) -> None:
+        self._process = process
         self._orders = orders
         self._own_beats = beats
         self._has_a_clock = False
@@ -254,19 +259,26 @@ class ControllerRuntime:
 
     async def _announce(self, *, online: bool) -> None:
         """Say who is here: after the subscriptions, so that whoever waits for it can speak."""
+        if online:
+            await self._bus.announce()
         for mind in self._minds:
             await self._say_status(mind, online=online)
         if self._system is not None:
             await self._say_of_dso(online=online)
 
     async def _say_of_dso(self, detail: str = "", *, online: bool = True) -> None:
-        status = status_of(self._dso, "system", online=online, detail=detail)
+        status = status_of(self._dso, "system", online=online, detail=detail, process=self._process)
         await self._bus.publish(STATUS, status, agent=self._dso)
 
     async def _say_status(self, mind: Mind, *, online: bool = True) -> None:
         mode: ModeName = self._cycles[mind.agent_id].modes.mode.value
         status = status_of(
-            mind.agent_id, "coordinator", online=online, detail=mind.policy_name, mode=mode
+            mind.agent_id,
+            "coordinator",
+            online=online,
+            detail=mind.policy_name,
+            mode=mode,
+            process=self._process,
         )
         await self._bus.publish(STATUS, status, agent=mind.agent_id)
 

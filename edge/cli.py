@@ -27,6 +27,7 @@ from edge.web import serve
 from heron import __version__
 from heron.errors import ConfigError, ConfigProblem
 from heron.messaging.mqtt import MqttBus
+from heron.messaging.presence import require_alone
 from heron.messaging.wire import Status
 from heron.powergrid.data_year import plant_time_now_s
 from heron.powergrid.kept_orders import KeptOrders
@@ -100,6 +101,7 @@ class _Edge:
         time: PlantTime,
         parts: Parts,
         *,
+        devices: Sequence[str],
         site: str,
         broker: str,
         store: Path | None,
@@ -112,6 +114,7 @@ class _Edge:
         self._settings = settings
         self._time = time
         self._parts = parts
+        self._devices = tuple(devices)
         self._site = site
         self._broker = broker
         self._store = store
@@ -133,6 +136,7 @@ class _Edge:
             bus = await stack.enter_async_context(
                 MqttBus(self._broker, site=self._site, status=birth, announce=False)
             )
+            await require_alone(bus, edge_id, self._devices)
             send, store = None, None
             if self._store is not None:
                 store = stack.enter_context(TelemetryStore(self._store, self._store_bytes))
@@ -183,6 +187,7 @@ def _from_setup(args: argparse.Namespace) -> _Edge:
         settings,
         time,
         parts,
+        devices=tuple(parts.devices),
         site=args.site,
         broker=args.broker,
         store=args.store,
@@ -200,6 +205,7 @@ def _from_site(args: argparse.Namespace) -> _Edge:
         EdgeSettings(edge_id=site.edge_id, period_s=site.period_s, clock=site.clock),
         time,
         Parts({}, {}),
+        devices=[device.name for device in site.devices],
         site=site.site,
         broker=site.broker,
         store=site.store,

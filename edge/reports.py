@@ -180,6 +180,7 @@ class Reporter:
             role="device",
             mode=mode.value if online else None,
             version=__version__,
+            process=self._edge_id,
             detail=f"edge={self._edge_id}" + (f" reason={reason}" if reason else ""),
             sent_s=wall_time.time(),
         )

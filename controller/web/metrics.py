@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from heron.messaging.bus import BusCounters
+from heron.messaging.presence import is_there
 from heron.messaging.tally import Tally
 
 Labels = Mapping[str, str]
@@ -41,7 +42,7 @@ def prometheus(tally: Tally, held: Mapping[str, str], bus: BusCounters) -> str:
             "heron_agent_online",
             "gauge",
             "1 while an agent says that it is there.",
-            [({"agent": a}, int(s.online)) for a, s in sorted(tally.statuses.items())],
+            [({"agent": a}, int(is_there(a, tally.statuses))) for a in sorted(tally.statuses)],
         ),
         _metric(
             "heron_messages_total",

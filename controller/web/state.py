@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from heron.messaging.presence import is_there
 from heron.messaging.tally import Tally
 from heron.messaging.wire import Telemetry
 from heron.powergrid.setups import SetupConfig
@@ -52,7 +53,7 @@ def _area(
     return {
         "name": name,
         "mode": None if status is None else status.mode,
-        "online": _online(name, tally),
+        "online": is_there(name, tally.statuses),
         "policy": tally.policies.get(name),
         "held": held.get(name),
         "decide_ms": tally.decide_by.get(name),
@@ -66,17 +67,12 @@ def _device(name: str, tally: Tally) -> dict[str, Any]:
     status, result = tally.statuses.get(name), tally.results.get(name)
     return {
         "name": name,
-        "online": _online(name, tally),
+        "online": is_there(name, tally.statuses),
         "mode": None if status is None else status.mode,
         "detail": "" if status is None else status.detail,
         "points": points_of(tally.telemetry.get(name)),
         "result": None if result is None else result.model_dump(),
     }
-
-
-def _online(agent: str, tally: Tally) -> bool:
-    status = tally.statuses.get(agent)
-    return status is not None and status.online
 
 
 def points_of(telemetry: Telemetry | None) -> dict[str, dict[str, Any]]:

@@ -26,6 +26,7 @@ from heron.messaging.bus import Bus
 from heron.messaging.embedded import LOOPBACK, EmbeddedBroker, free_port
 from heron.messaging.mqtt import MqttBus
 from heron.messaging.observer import Observer, Recorder
+from heron.messaging.presence import is_there
 from heron.messaging.tally import Tally
 
 logger = logging.getLogger(__name__)
@@ -277,8 +278,7 @@ def _finished(tally: Tally) -> bool:
 
 
 def _online(agent: str, tally: Tally) -> bool:
-    status = tally.statuses.get(agent)
-    return status is not None and status.online
+    return is_there(agent, tally.statuses)
 
 
 def _first_of_ours(errors: BaseExceptionGroup[Any]) -> HeronError | None:

@@ -15,6 +15,7 @@ from typing import Any, TypeVar, get_args
 from heron.errors import HeronError
 from heron.messaging.bus import Bus
 from heron.messaging.observer import Observer
+from heron.messaging.presence import is_there, observed
 from heron.messaging.tally import Tally
 from heron.messaging.topics import LIMITS, MODE
 from heron.messaging.wire import LimitRequest, ModeName, ModeRequest, Status
@@ -81,11 +82,13 @@ async def change_mode(bus: Bus, request: ModeRequest) -> list[Status]:
         meant = sorted(
             name
             for name, status in before.items()
-            if status.online
+            if is_there(name, before)
             and (name == request.agent or (request.agent == EVERYONE and status.role == "device"))
         )
         if not meant:
-            online = ", ".join(name for name, s in sorted(before.items()) if s.mode and s.online)
+            online = ", ".join(
+                name for name, s in sorted(before.items()) if s.mode and is_there(name, before)
+            )
             raise HeronError(f"{request.agent} is not online: expected one of {online or 'nobody'}")
         if any(before[name].mode is None for name in meant):
             raise HeronError(f"{request.agent} has no mode: expected a device or a coordinator")
@@ -95,7 +98,7 @@ async def change_mode(bus: Bus, request: ModeRequest) -> list[Status]:
         )
         return [observer.tally.statuses[name] for name in meant]
 
-    return await _observed(bus, ask)
+    return await observed(bus, ask)
 
 
 async def set_limits(bus: Bus, request: LimitRequest) -> Status:
@@ -107,7 +110,7 @@ async def set_limits(bus: Bus, request: LimitRequest) -> Status:
 
     async def ask(observer: Observer) -> Status:
         before = await observer.roll_call(CALLER)
-        operators = [n for n, s in before.items() if s.role == "system" and s.online]
+        operators = [n for n, s in before.items() if s.role == "system" and is_there(n, before)]
         if not operators:
             raise HeronError("no DSO is online")
         about = f"limits of {request.agent}"
@@ -125,18 +128,7 @@ async def set_limits(bus: Bus, request: LimitRequest) -> Status:
         assert found is not None
         return found
 
-    return await _observed(bus, ask)
-
-
-async def _observed(bus: Bus, ask: Callable[[Observer], Awaitable[T]]) -> T:
-    observer, listening = Observer(bus, Tally()), asyncio.Event()
-    listener = asyncio.create_task(observer.run(listening))
-    try:
-        await listening.wait()
-        return await ask(observer)
-    finally:
-        listener.cancel()
-        await asyncio.wait([listener])
+    return await observed(bus, ask)
 
 
 async def over_the_broker(args: argparse.Namespace, ask: Callable[[Bus], Awaitable[T]]) -> T:

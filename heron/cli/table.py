@@ -9,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from heron.messaging.presence import is_there
 from heron.messaging.tally import Tally
 from heron.messaging.wire import Telemetry
 from heron.powergrid.setups import SetupConfig
@@ -71,7 +72,7 @@ def _mode(agent: str, tally: Tally) -> Text:
     status = tally.statuses.get(agent)
     if status is None:
         return Text("-", style="dim")
-    name = "offline" if not status.online else status.mode or "online"
+    name = "offline" if not is_there(agent, tally.statuses) else status.mode or "online"
     return Text(name, style=_MODE_STYLE.get(name, ""))
 
 

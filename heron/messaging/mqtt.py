@@ -116,7 +116,7 @@ class MqttBus(Bus):
     ) -> None:
         """Say offline, disconnect and end every subscription."""
         will = self._will()
-        if will is not None and self.connected:
+        if will is not None and self._announced and self.connected:
             # A clean disconnect makes the broker forget the will, so it is said aloud.
             await self.publish(STATUS, will, agent=will.agent)
         await self._stop()

@@ -76,7 +76,12 @@ class Message(BaseModel):
 
 
 class Status(Message):
-    """Who is alive. Retained; the last will says ``online=False``."""
+    """Who is alive. Retained; the last will says ``online=False``.
+
+    Attributes:
+        process: Agent of the process that speaks for this one; empty where it speaks for itself.
+            When that one is gone, so is this one.
+    """
 
     agent: str
     online: bool
@@ -84,6 +89,7 @@ class Status(Message):
     mode: ModeName | None = None
     version: str = ""
     detail: Line = ""
+    process: str = ""
     sent_s: float = 0.0
 
 
@@ -142,8 +148,8 @@ class CommandResult(Message):
     proposed_q_mvar: float | None
     applied_p_mw: float | None
     applied_q_mvar: float | None
-    proposed_tap: int | None = None
-    applied_tap: int | None = None
+    proposed_tap: Annotated[int | None, Field(ge=-LARGEST_COUNT, le=LARGEST_COUNT)] = None
+    applied_tap: Annotated[int | None, Field(ge=-LARGEST_COUNT, le=LARGEST_COUNT)] = None
     reasons: tuple[str, ...] = ()
     written: bool
     read_back_ok: bool | None = None

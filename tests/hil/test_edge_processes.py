@@ -306,6 +306,23 @@ async def test_a_bad_option_is_one_clear_line(option: str, value: str, text: str
     assert text in line
 
 
+async def test_a_second_edge_on_the_same_devices_is_refused(site: Site) -> None:
+    _, port = await site.simulator("--pace", "x60")
+    await site.edge(port, "--pace", "x60")
+    await site.until(lambda: site.modes.get("ess1") == "closed_loop")
+    second = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "heron.cli.main", "edge", "--setup", SETUP, "--pace", "x60"),
+        *("--modbus", f"127.0.0.1:{port}", "--broker", site.url, "--edge-id", "edge-2"),
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, errors = await second.communicate()
+    assert second.returncode == 1
+    (line,) = [text for text in errors.decode().splitlines() if text.startswith("heron: ")]
+    assert "ess1" in line
+    assert "looked after by edge-1 already" in line
+    assert {"edge-1", "ess1"} <= site.online
+
+
 async def test_the_edge_is_light() -> None:
     solvers = ["pandapower", "pandas", "scipy", "numba"]
     learners = ["torch", "ray", "gymnasium", "onnxruntime"]

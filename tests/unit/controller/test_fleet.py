@@ -150,3 +150,12 @@ async def test_a_new_plant_empties_the_fleet() -> None:
     await fleet.forget()
     await fleet.hear("ess1", telemetry("ess1", sequence=2, step=0))
     assert reasons(fleet, step=0) == {"MG1": "was not heard yet"}
+
+
+async def test_devices_whose_edge_died_are_away_at_once() -> None:
+    fleet = Fleet()
+    await fleet.note("edge-1", Status(agent="edge-1", online=True, role="edge"))
+    await fleet.note("ess1", Status(agent="ess1", online=True, role="device", process="edge-1"))
+    assert fleet.alive("ess1")
+    await fleet.note("edge-1", Status(agent="edge-1", online=False, role="edge"))
+    assert fleet.alive("ess1") is False
