@@ -14,6 +14,7 @@ from edge.links.connection import ModbusConnection
 from edge.links.modbus import ModbusDeviceLink, ModbusMeterLink, read_words
 from edge.links.transports import client_factory, may_only_read, tcp_client
 from edge.lockstep import PlantClockReader
+from edge.map_check import NO_REACTIVE_POWER
 from edge.runtime import Parts
 from edge.sensor import Sensor
 from edge.site import LinkConfig, SiteConfig, SiteDevice, SiteMeter
@@ -276,7 +277,9 @@ def build_meter(meter: SiteMeter, connection: ModbusConnection, time: PlantTime)
 
 def _table(device: SiteDevice, config: DeviceConfig) -> DeviceTable:
     if device.map is not None:
-        return MapTable(device.name, load_map(device.map), config.safe_setpoint)
+        reactive = config.q_range_mvar != NO_REACTIVE_POWER
+        described = load_map(device.map)
+        return MapTable(device.name, described, config.safe_setpoint, reactive=reactive)
     if isinstance(config, TransformerConfig):
         return TapTable(device.name, config)
     return DerTable(device.name, Ratings.of(config), config.safe_setpoint)

@@ -155,7 +155,9 @@ class _Edge:
 
 
 def _from_setup(args: argparse.Namespace) -> _Edge:
-    host, port = _address(args.modbus)
+    host, port = _address("--modbus", args.modbus)
+    if args.http is not None:
+        _address("--http", args.http)
     rate = None if args.pace is None else rate_of(args.pace)
     problems = []
     if args.pace is not None and rate is None:
@@ -224,8 +226,8 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return cast("Callable[[], asyncio.AbstractEventLoop]", import_module("uvloop").new_event_loop)
 
 
-def _address(text: str) -> tuple[str, int]:
+def _address(option: str, text: str) -> tuple[str, int]:
     host, _, port = text.rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 65536:
-        raise ConfigError([ConfigProblem("--modbus", text, "expected HOST:PORT, port 1 to 65535")])
+        raise ConfigError([ConfigProblem(option, text, "expected HOST:PORT, port 1 to 65535")])
     return host.strip("[]"), int(port)

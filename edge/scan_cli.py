@@ -40,6 +40,7 @@ def run(argv: Sequence[str]) -> int:
         metavar="SITE.yml",
         help="write a site file, and the maps that it needs",
     )
+    parser.add_argument("--force", action="store_true", help="overwrite what is there already")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args(list(argv))
     address = args.address if ":" in args.address else f"{args.address}:502"
@@ -48,6 +49,8 @@ def run(argv: Sequence[str]) -> int:
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 65536:
         raise ConfigError([ConfigProblem("HOST[:PORT]", address, "expected a port 1 to 65535")])
+    if args.write is not None and not args.force:
+        _require_new(args.write)
     link = LinkConfig(name="link1", address=address, timeout_s=args.timeout)
     began = time.monotonic()
     found = asyncio.run(_scan(link, _units(args.units)))
@@ -58,12 +61,24 @@ def run(argv: Sequence[str]) -> int:
             print(_line(unit))
         print(f"{len(found)} units answered in {time.monotonic() - began:.1f} s")
     if args.write is not None and found:
-        args.write.write_text(_site_file(link, found), encoding="utf-8")
+        files = {args.write: _site_file(link, found)}
         for unit in found:
             if unit.kind == "mapped":
                 path = args.write.with_name(map_file(unit.name))
-                path.write_text(yaml.safe_dump(unit.map, sort_keys=False), encoding="utf-8")
+                files[path] = yaml.safe_dump(unit.map, sort_keys=False)
+        if not args.force:
+            _require_new(*files)
+        for path, text in files.items():
+            path.write_text(text, encoding="utf-8")
     return 0 if found else 1
+
+
+def _require_new(*paths: Path) -> None:
+    """Refuse to overwrite what an engineer may have edited."""
+    expected = "a file that is not there yet, or --force"
+    there = [ConfigProblem("--write", str(path), expected) for path in paths if path.exists()]
+    if there:
+        raise ConfigError(there)
 
 
 def _units(text: str) -> list[int]:

@@ -19,12 +19,13 @@ from pydantic import (
 )
 
 from edge.fallback import FallbackName
+from edge.map_check import map_problems
 from edge.timing import ClockName
 from heron.errors import ConfigError, ConfigProblem
-from heron.powergrid.device_configs import DeviceConfig
-from heron.powergrid.kept_orders import orders_file
+from heron.powergrid.device_configs import DeviceConfig, TransformerConfig
+from heron.powergrid.kept_orders import lost_stops, orders_file
 from heron.powergrid.modes import DRIVING, Mode
-from heron.powergrid.registers.custom import load_map
+from heron.powergrid.registers.custom import MapConfig, load_map
 from heron.powergrid.setups.checks import beyond_its_range
 from heron.powergrid.setups.files import read_yaml
 from heron.powergrid.setups.models import device_config_class, known_types
@@ -282,6 +283,8 @@ def load_site(path: Path) -> SiteConfig:
     }
     site = site.model_copy(update={"links": links, "devices": devices, **files})
     problems = [problem for device in devices for problem in _file_problems(device)]
+    if orders is not None and orders.parent.is_dir():
+        problems += lost_stops(orders, {device.name for device in devices})
     if problems:
         raise ConfigError(problems)
     return site
@@ -290,13 +293,20 @@ def load_site(path: Path) -> SiteConfig:
 def _file_problems(device: SiteDevice) -> Iterator[ConfigProblem]:
     if device.map is not None:
         try:
-            points = load_map(device.map).points
+            described = load_map(device.map)
         except ConfigError as error:
             yield from error.problems
         else:
-            if device.mode in DRIVING and "p_set_mw" not in points:
-                expected = "its map has no p_set_mw: expected monitor, advisory or stopped"
-                yield ConfigProblem(f"{device.name}.mode", str(device.mode), expected)
+            if device.mode in DRIVING:
+                yield from _undrivable(device, described)
+                yield from map_problems(device.config, described, device.reversion_s, device.map)
     for path in (device.policy, device.candidate):
         if path is not None and not path.is_file():
             yield ConfigProblem(f"{device.name}.policy", str(path), "there is no such file")
+
+
+def _undrivable(device: SiteDevice, described: MapConfig) -> Iterator[ConfigProblem]:
+    needed = "tap_set" if isinstance(device.config, TransformerConfig) else "p_set_mw"
+    if needed not in described.points:
+        expected = f"its map has no {needed}: expected monitor, advisory or stopped"
+        yield ConfigProblem(f"{device.name}.mode", str(device.mode), expected)

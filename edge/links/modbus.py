@@ -17,7 +17,12 @@ from heron.powergrid.link import Quality, Snapshot, Value, WriteResult, WriteSta
 from heron.powergrid.quantities import Setpoint
 from heron.powergrid.registers import Block, DerTable, Words
 from heron.powergrid.registers.discovery import discover
-from heron.powergrid.registers.map_table import READING_POINTS, DeviceTable, MapTable
+from heron.powergrid.registers.map_table import (
+    COMMAND_POINTS,
+    READING_POINTS,
+    DeviceTable,
+    MapTable,
+)
 from heron.powergrid.registers.table import Space, Write
 
 logger = logging.getLogger(__name__)
@@ -131,7 +136,8 @@ class ModbusDeviceLink(ModbusMeterLink):
             is asked with functions 16 and 3 from then on.
         discover: Find out first where this maker's device has its models and with which scale
             factors, and again after each time that it could not be read: it may be another one
-            then. Until that is known nothing is decoded and nothing is written.
+            then. Until that is known nothing is decoded and nothing is written. (Scale factors that
+            a custom map leaves to the device are asked for in the same way.)
     """
 
     def __init__(
@@ -153,7 +159,10 @@ class ModbusDeviceLink(ModbusMeterLink):
         self._to_discover = self._sunspec is not None
         self._der = table
         custom = table if isinstance(table, MapTable) else None
+        self._custom = custom
         self._factors = () if custom is None else custom.scale_factors
+        self._connected_for = 0
+        self._unscaled: frozenset[str] = frozenset()
         self._slow = Rota({} if custom is None else custom.slow_telemetry, time.elapsed_s)
         self._refused: set[Block] = set()
         self._kept: dict[str, Value] = {}
@@ -189,9 +198,10 @@ class ModbusDeviceLink(ModbusMeterLink):
             words = await read_words(self._connection, self._device_id, self._unit, self._blocks)
             await self._read_slow(words)
         except TransportError:
-            self._to_discover = self._sunspec is not None
+            self._forget_layout()
             raise
         points = dict(self._der.decode_reading(words))
+        points |= dict.fromkeys(self._unscaled & points.keys())
         if self._audited:
             self._held = held = self._der.decode_setpoint(words)
             if held is not None:
@@ -221,8 +231,12 @@ class ModbusDeviceLink(ModbusMeterLink):
 
     async def _discover(self) -> None:
         """Take over the layout that the device itself shows."""
-        if self._sunspec is None or not self._to_discover:
+        if self._sunspec is None:
             return
+        connects = self._connection.counters.connects
+        if not self._to_discover and connects == self._connected_for:
+            return
+        self._to_discover = True
         found = await discover(self._read_if_there)
         if found is None:
             raise DeviceRejected(self._device_id, "it is no SunSpec device, and it has no map")
@@ -235,6 +249,7 @@ class ModbusDeviceLink(ModbusMeterLink):
         self._held = None
         self._encoded = None
         self._note_resolution()
+        self._connected_for = connects
         self._to_discover = False
 
     async def _read_if_there(self, address: int, count: int) -> Sequence[int] | None:
@@ -243,13 +258,32 @@ class ModbusDeviceLink(ModbusMeterLink):
         except DeviceRejected:
             return None
 
+    def _forget_layout(self) -> None:
+        """After it was lost it may be another one: ask again before anything is believed."""
+        self._to_discover = self._sunspec is not None
+        if self._custom is not None:
+            self._factors = self._custom.scale_factors
+
     async def _learn_scale_factors(self) -> None:
-        """Read, once, the exponents that the device itself states."""
-        if self._factors and isinstance(self._der, MapTable):
-            words = await read_words(self._connection, self._device_id, self._unit, self._factors)
-            self._der = self._table = self._der.with_scale_factors(words)
-            self._factors = ()
-            self._note_resolution()
+        """Read the exponents that the device itself states, once a connection.
+
+        A point whose exponent is not known is shown without a value and is not written.
+        """
+        if self._custom is None:
+            return
+        connects = self._connection.counters.connects
+        if connects != self._connected_for:
+            self._factors = self._custom.scale_factors
+        if not self._factors:
+            return
+        words = await read_words(self._connection, self._device_id, self._unit, self._factors)
+        self._der = self._table = self._custom.with_scale_factors(words)
+        self._unscaled = self._custom.unscaled(words)
+        self._factors = self._custom.scale_factors if self._unscaled else ()
+        self._connected_for = connects
+        self._held = None
+        self._encoded = None
+        self._note_resolution()
 
     async def write(self, setpoint: Setpoint) -> WriteResult:
         """Command the device and read back what it holds."""
@@ -257,6 +291,10 @@ class ModbusDeviceLink(ModbusMeterLink):
             raise DeviceRejected(self._device_id, "the link was opened read-only")
         if self._to_discover:
             raise DeviceRejected(self._device_id, "its registers are not known yet")
+        await self._learn_scale_factors()
+        unknown = sorted(self._unscaled.intersection(COMMAND_POINTS))
+        if unknown:
+            raise DeviceRejected(self._device_id, f"gives no scale factor for {', '.join(unknown)}")
         encoded = self._encode(setpoint)
         wanted = encoded.wanted
         if self._same(self._held, wanted) and not self._refresh_due():

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -23,6 +24,7 @@ logger = logging.getLogger(__name__)
 Limit = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
+SUFFIX = ".orders.json"
 STATE_DIRECTORY = "STATE_DIRECTORY"
 """Variable in which a service manager says where a service may keep what outlives it.
 
@@ -39,7 +41,7 @@ def orders_file(process: str, otherwise: Path | None = None) -> Path | None:
     """
     given = os.environ.get(STATE_DIRECTORY)
     folder = otherwise if given is None else Path(given)
-    return None if folder is None else folder / f"{process}.orders.json"
+    return None if folder is None else folder / f"{process}{SUFFIX}"
 
 
 class _Record(BaseModel):
@@ -94,6 +96,10 @@ class KeptOrders:
             kept.pop(agent, None)
         self._write(self._kept.model_copy(update={"modes": kept}))
 
+    def stopped(self) -> tuple[str, ...]:
+        """Return whom an operator stopped."""
+        return tuple(n for n, kept in self._kept.modes.items() if kept.mode is Mode.STOPPED)
+
     def limits(self) -> dict[str, ConnectionLimits]:
         """Return the limits that operators set, by microgrid."""
         return {
@@ -123,6 +129,29 @@ class KeptOrders:
             part.replace(self._path)
         except OSError as error:
             logger.error("order_not_kept file=%s why=%s", self._path, error)
+
+
+def lost_stops(path: Path, devices: Collection[str]) -> Iterator[ConfigProblem]:
+    """Yield each stop that would be lost: of a device, or a process, that has another name now.
+
+    Args:
+        path: The orders of this process.
+        devices: Whom it looks after.
+
+    Raises:
+        ConfigError: A file is there and cannot be read.
+    """
+    for name in KeptOrders(path).stopped():
+        if name not in devices:
+            expected = f"a device of the site: an operator stopped it (see {path}); put it back "
+            expected += "before you rename it, or take it out of that file if it is gone"
+            yield ConfigProblem("devices", name, expected)
+    for other in sorted(path.parent.glob(f"*{SUFFIX}")):
+        if other != path:
+            for name in sorted(set(KeptOrders(other).stopped()) & set(devices)):
+                expected = f"not stopped by an operator in {other}: was the process renamed? "
+                expected += f"Rename that file to {path.name}, or remove it"
+                yield ConfigProblem("devices", name, expected)
 
 
 def _read(path: Path) -> _Contents:

@@ -5,7 +5,7 @@ import pytest
 
 from heron.errors import ConfigError
 from heron.powergrid.connection import ConnectionLimits
-from heron.powergrid.kept_orders import KeptOrders, orders_file
+from heron.powergrid.kept_orders import KeptOrders, lost_stops, orders_file
 from heron.powergrid.modes import Authority, Mode, ModeMachine
 
 RULE, COORD, OPER = Authority.RULE, Authority.COORDINATOR, Authority.OPERATOR
@@ -117,3 +117,25 @@ def test_a_service_manager_says_where(monkeypatch: pytest.MonkeyPatch, tmp_path:
     assert orders_file("edge-1", tmp_path) == tmp_path / "edge-1.orders.json"
     monkeypatch.setenv("STATE_DIRECTORY", "/var/lib/heron")
     assert orders_file("edge-1", tmp_path) == Path("/var/lib/heron/edge-1.orders.json")
+
+
+def test_a_stop_does_not_get_lost_when_the_device_is_renamed(file: Path) -> None:
+    assert list(lost_stops(file, {"ess1"})) == []
+    KeptOrders(file).note_mode("ess1", ordered(Mode.STOPPED, OPER))
+    assert list(lost_stops(file, {"ess1", "pv1"})) == []
+    (problem,) = lost_stops(file, {"battery", "pv1"})
+    assert problem.value == "ess1"
+    assert str(file) in problem.expected
+
+
+def test_a_stop_does_not_get_lost_when_the_process_is_renamed(file: Path) -> None:
+    KeptOrders(file).note_mode("ess1", ordered(Mode.STOPPED, OPER))
+    now = file.with_name("edge-2.orders.json")
+    (problem,) = lost_stops(now, {"ess1"})
+    assert str(file) in problem.expected
+    assert list(lost_stops(now, {"ess9"})) == []
+
+
+def test_an_order_that_is_no_stop_goes_with_its_device(file: Path) -> None:
+    KeptOrders(file).note_mode("ess1", ordered(Mode.MONITOR, OPER))
+    assert list(lost_stops(file, {"pv1"})) == []

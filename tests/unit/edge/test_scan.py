@@ -9,9 +9,10 @@ from edge.links.connection import LinkDown, ModbusConnection
 from edge.links.modbus import ModbusDeviceLink
 from edge.links.transports import tcp_client
 from edge.scan import FoundUnit, scan
-from edge.scan_cli import _site_file
+from edge.scan_cli import _site_file, run
 from edge.site import LinkConfig, SiteConfig, load_site
 from edge.timing import PlantTime
+from heron.errors import ConfigError
 from heron.powergrid.link import WriteStatus
 from heron.powergrid.quantities import Setpoint
 from heron.powergrid.registers import MapTable, site_plan
@@ -136,3 +137,11 @@ async def test_a_scan_without_a_connection_says_so() -> None:
     async with connection("nobody") as link:
         with pytest.raises(LinkDown, match="nobody:502"):
             _ = [unit async for unit in scan(link, range(1, 3))]
+
+
+def test_a_file_that_is_there_is_not_overwritten(tmp_path: Path) -> None:
+    site = tmp_path / "SITE.yml"
+    site.write_text("edited: by hand")
+    with pytest.raises(ConfigError, match=r"--write = .*--force"):
+        run(["127.0.0.1:1", "--write", str(site)])
+    assert site.read_text() == "edited: by hand"

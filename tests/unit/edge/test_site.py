@@ -7,7 +7,8 @@ import yaml
 
 from edge.site import SiteConfig, load_site
 from heron.errors import ConfigError
-from heron.powergrid.modes import Mode
+from heron.powergrid.kept_orders import KeptOrders
+from heron.powergrid.modes import Authority, Mode, ModeMachine
 
 GOOD = """
 site: plant-a
@@ -118,3 +119,13 @@ def test_a_safe_setpoint_beyond_the_device_is_refused(write, key: str) -> None:
     text = GOOD.replace("safe_p_mw: 0.0", f"{key}: 5.0")
     with pytest.raises(ConfigError, match=rf"devices\[0\].config.{key} = 5.0: .* range"):
         load_site(write(text))
+
+
+def test_a_stop_of_a_device_that_was_renamed_is_a_mistake(write, tmp_path: Path) -> None:
+    orders = KeptOrders(tmp_path / "edge-1.orders.json")
+    machine = ModeMachine()
+    machine.request(Mode.STOPPED, Authority.OPERATOR, "fuse out")
+    orders.note_mode("ess1", machine)
+    assert load_site(write(GOOD)).devices[0].name == "ess1"
+    with pytest.raises(ConfigError, match=r"devices = 'ess1': .*an operator stopped it"):
+        load_site(write(GOOD.replace("name: ess1", "name: battery")))
