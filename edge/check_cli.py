@@ -9,6 +9,7 @@ from pathlib import Path
 
 from edge.reload import SiteKeeper
 from edge.site import load_site
+from edge.store import check_store
 from edge.timing import PlantTime
 from heron.errors import ConfigError, PolicyError
 from heron.powergrid.kept_orders import KeptOrders
@@ -29,6 +30,8 @@ def run(argv: Sequence[str]) -> int:
         SiteKeeper(args.site_file, PlantTime()).prepare(site)
         if site.orders is not None:
             KeptOrders(site.orders)
+        if site.store is not None:
+            check_store(site.store)
         summary = {
             "links": [link.name for link in site.links],
             "devices": {device.name: str(device.mode) for device in site.devices},

@@ -27,6 +27,7 @@ FIXED = (
     "edge_id",
     "broker",
     "period_s",
+    "clock",
     "http",
     "policy_key",
     "orders",

@@ -23,7 +23,7 @@ from edge.map_check import map_problems
 from edge.timing import ClockName
 from heron.errors import ConfigError, ConfigProblem
 from heron.powergrid.device_configs import DeviceConfig, TransformerConfig
-from heron.powergrid.kept_orders import lost_stops, orders_file
+from heron.powergrid.kept_orders import lost_stops, orders_file, state_folder
 from heron.powergrid.modes import DRIVING, Mode
 from heron.powergrid.registers.custom import MapConfig, load_map
 from heron.powergrid.setups.checks import beyond_its_range
@@ -181,7 +181,8 @@ class SiteConfig(_Frozen):
         orders: File in which operators' orders outlive the process: what they stopped stays
             stopped. Beside the site file if not given, or in the folder that the service manager
             gives (``STATE_DIRECTORY``); null to forget them.
-        store: File that keeps telemetry while the broker is away; None for none.
+        store: File that keeps telemetry while the broker is away; None for none. A relative path
+            counts from the site file, or from the folder that the service manager gives.
         store_max_mb: Largest size of that file.
         store_listener: Agent whose status must be online before telemetry counts as received,
             such as the historian's host; None: as soon as there is a broker.
@@ -278,7 +279,8 @@ def load_site(path: Path) -> SiteConfig:
     else:
         orders = orders_file(site.edge_id, here)
     files = {
-        "store": None if site.store is None else here / site.store,
+        # The site file's own folder is read-only under a service manager.
+        "store": None if site.store is None else (state_folder(here) or here) / site.store,
         "orders": orders,
     }
     site = site.model_copy(update={"links": links, "devices": devices, **files})

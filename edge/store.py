@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sqlite3
 from collections import deque
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from pydantic import ValidationError
+
 from edge.timing import MonotonicClock
 from heron.errors import ConfigError, ConfigProblem
 from heron.messaging.bus import Bus
 from heron.messaging.topics import STATUS, TELEMETRY
 from heron.messaging.wire import Telemetry
+from heron.powergrid.kept_orders import state_folder
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +35,23 @@ CREATE TABLE IF NOT EXISTS telemetry (
 CREATE TABLE IF NOT EXISTS counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
 INSERT OR IGNORE INTO counters VALUES ('dropped', 0);
 """
+
+
+def check_store(path: Path) -> None:
+    """Look whether a store can be there, without making it.
+
+    Raises:
+        ConfigError: There is no such folder, or this service may not write in it.
+    """
+    folder = path.parent
+    expected = ""
+    if not folder.is_dir():
+        expected = "expected a file in a folder that exists"
+    # Who checks by hand is somebody else than the service.
+    elif state_folder() is not None and not os.access(folder, os.W_OK):
+        expected = f"this service may not write in {folder}: expected a file in {state_folder()}"
+    if expected:
+        raise ConfigError([ConfigProblem("store", str(path), expected)])
 
 
 class TelemetryStore:
@@ -131,27 +152,40 @@ class TelemetryStore:
         self._failing = error is not None
 
     def oldest(self, limit: int = BATCH) -> list[tuple[int, Telemetry]]:
-        """Return the oldest messages with their keys, marked historical."""
+        """Return the oldest messages with their keys, marked historical.
+
+        What is no message (a damaged file, another version's) is taken out and counted as lost.
+        """
         rows = self._db.execute(
             "SELECT id, payload FROM telemetry ORDER BY id LIMIT ?", (limit,)
         ).fetchall()
-        return [
-            (row, Telemetry.model_validate_json(payload).model_copy(update={"historical": True}))
-            for row, payload in rows
-        ]
+        kept = []
+        for row, payload in rows:
+            try:
+                message = Telemetry.model_validate_json(payload)
+            except ValidationError as error:
+                logger.error("stored_message_lost id=%d reason=%s", row, error.errors()[0]["msg"])
+                self.lost += 1
+                self._delete("id=?", row)
+                continue
+            kept.append((row, message.model_copy(update={"historical": True})))
+        return kept
 
     def delete_up_to(self, key: int) -> None:
         """Forget a message and all before it.
 
         Where the file cannot be written they stay, and are sent once more.
         """
+        self._delete("id<=?", key)
+
+    def _delete(self, which: str, key: int) -> None:
         try:
             with self._db:
                 self._db.execute("BEGIN")
                 (size, count) = self._db.execute(
-                    "SELECT COALESCE(SUM(bytes), 0), COUNT(*) FROM telemetry WHERE id<=?", (key,)
+                    f"SELECT COALESCE(SUM(bytes), 0), COUNT(*) FROM telemetry WHERE {which}", (key,)
                 ).fetchone()
-                self._db.execute("DELETE FROM telemetry WHERE id<=?", (key,))
+                self._db.execute(f"DELETE FROM telemetry WHERE {which}", (key,))
         except sqlite3.OperationalError as error:
             self._say(error)
             return
@@ -237,6 +271,8 @@ class StoreAndForward:
     async def _forward(self) -> None:
         began_on = self._connection
         batch = self._store.oldest()
+        if not batch:
+            return
         for _, message in batch:
             await self._bus.publish(TELEMETRY, message, agent=message.agent)
         if self._present() == began_on:

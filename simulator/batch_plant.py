@@ -249,7 +249,7 @@ class BatchPlant:
             now = self._inverters.answer(moved.solved.device_v_pu, asked, now)
             done, moved = carry_out(now)
         reasons = done.reasons | self._inverters.reasons(asked, now) | moved.reasons
-        done = replace(done, reasons=reasons)
+        done = done._replace(reasons=reasons)
         solved = moved.solved.converged
         return _State(
             done.states,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -31,8 +31,7 @@ INSTANT_S = 1e-3
 """A step so short that nothing changes: the devices' powers at the instant of a reset."""
 
 
-@dataclass(frozen=True, slots=True)
-class FleetAdvance:
+class FleetAdvance(NamedTuple):
     """What all devices did in a step; every array is (..., n_devices) in the setup's order.
 
     Attributes:
@@ -174,8 +173,8 @@ class Fleet:
             for group in self._groups
         )
         done = self.advance(states, p_set, q_set, row=row, time_s=time_s, dt_s=INSTANT_S)
-        return replace(
-            done, reasons=np.zeros_like(done.reasons), soc=self._soc(states, lead), states=states
+        return done._replace(
+            reasons=np.zeros_like(done.reasons), soc=self._soc(states, lead), states=states
         )
 
     def advance(
@@ -227,8 +226,7 @@ class Fleet:
                     dt_s=piece_s,
                 )
             )
-        return replace(
-            done[-1],
+        return done[-1]._replace(
             p_mw=np.mean([d.p_mw for d in done], axis=0),
             q_mvar=np.mean([d.q_mvar for d in done], axis=0),
             available_mw=np.mean([d.available_mw for d in done], axis=0),
@@ -259,8 +257,7 @@ class Fleet:
             for group, state in zip(self._groups, done.states, strict=True)
         )
         asked = (np.abs(p_set_mw) > 0.0) | (np.abs(q_set_mvar) > 0.0)
-        return replace(
-            done,
+        return done._replace(
             p_mw=np.where(whole, 0.0, done.p_mw),
             q_mvar=np.where(whole, 0.0, done.q_mvar),
             connected=done.connected & ~whole,
@@ -284,15 +281,22 @@ class Fleet:
         dt_s: float,
     ) -> FleetAdvance:
         """Carry out set-points in a piece over which the profiles are constant."""
-        task = Task.of(p_set_mw, q_set_mvar, Ambient(time_s, dt_s, self._device_columns(row)))
+        task = Task.of(p_set_mw, q_set_mvar, self._device_columns(row), time_s, dt_s)
         after = [
             group.advance(state, p_set_mw, q_set_mvar, task)
             for group, state in zip(self._groups, states, strict=True)
         ]
         shape = p_set_mw.shape
-        p_mw, q_mvar, available_mw, soc = task.done.reshape(4, *shape)
-        reasons, connected = task.reasons.reshape(shape), task.connected.reshape(shape)
-        return FleetAdvance(p_mw, q_mvar, reasons, available_mw, soc, connected, tuple(after))
+        done = task.done.reshape(4, *shape)
+        return FleetAdvance(
+            done[0],
+            done[1],
+            task.reasons.reshape(shape),
+            done[2],
+            done[3],
+            task.connected.reshape(shape),
+            tuple(after),
+        )
 
     def _soc(self, states: Sequence[PhysicsState], lead: tuple[int, ...]) -> FloatArray:
         soc = np.full((*lead, len(self.device_ids)), np.nan)

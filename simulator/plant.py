@@ -186,9 +186,9 @@ class Plant:
         if inverters.rounds or inverters.follows_power:
             now = now[0], inverters.follow(done.p_mw, now[1])
             own_rule = inverters.reasons(wanted, now)
-            done = replace(done, reasons=done.reasons | own_rule)
+            done = done._replace(reasons=done.reasons | own_rule)
         if self._taps.n:
-            done = replace(done, reasons=done.reasons | moved.reasons)
+            done = done._replace(reasons=done.reasons | moved.reasons)
         time_s = old.time_s + dt_s
         self._state = self._read(
             done, moved, step=step, time_s=time_s, dt_s=dt_s, asked=asked, row=row, scale=scale
@@ -210,7 +210,8 @@ class Plant:
         dt_s: float,
         functions: Mapping[str, InverterFunctions],
     ) -> None:
-        problems = [f"{name}: no such device" for name in sorted(set(functions) - set(self._at))]
+        strangers = sorted(set(functions).difference(self._at))
+        problems = [f"{name}: no such device" for name in strangers]
         if not (math.isfinite(dt_s) and 0.0 < dt_s <= 86_400.0):
             problems.append(f"dt_s = {dt_s!r}: expected above 0 and at most 86400")
         if len(asked) != len(self._at):

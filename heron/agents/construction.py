@@ -12,12 +12,22 @@ from __future__ import annotations
 import inspect
 from abc import ABCMeta, abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from heron.core.action import Action
 from heron.core.features import check_visibility
 from heron.core.state import State
 from heron.errors import ConfigError
+
+
+class Registrar(Protocol):
+    """An environment, as those see it that it holds."""
+
+    def refuse_unfit(self, agent: Any) -> None:
+        """Raise ConfigError if an agent, or one below it, cannot be taken in."""
+
+    def take_in(self, agent: Any) -> None:
+        """Take in an agent and all below it."""
 
 
 class _TwoPhase(ABCMeta):
@@ -40,6 +50,8 @@ class Built(metaclass=_TwoPhase):
 
     agent_id: str
     upstream_id: str | None
+    registrar: Registrar | None = None
+    """The environment that holds it; set when it is registered."""
 
     def __init__(self) -> None:
         self._state: State | None = None

@@ -43,6 +43,7 @@ class HierarchicalAgent(Agent):
         ]
         self._subordinates: dict[str, Agent] | None = None
         self._reports: dict[str, Mapping[str, Vector]] | None = None
+        self._complete = False
 
     # --- construction -------------------------------------------------------------------
 
@@ -87,7 +88,10 @@ class HierarchicalAgent(Agent):
         return {agent.agent_id: agent for agent in configs}
 
     def add_subordinate(self, agent: Agent) -> None:
-        """Take an agent as the last subordinate.
+        """Take an agent as the last subordinate, and into the environment, if this one is in one.
+
+        After construction the action is declared anew; spaces that an environment has taken
+        from it are to be set up again.
 
         Raises:
             ConfigError: Its id is taken, it has another parent, its level is not below this
@@ -103,12 +107,19 @@ class HierarchicalAgent(Agent):
         ids = Counter(a.agent_id for a in self.family())
         ids.update(a.agent_id for a in agent.family())
         self._refuse_duplicates(ids)
+        if self.registrar is not None:
+            self.registrar.refuse_unfit(agent)
         agent.join(self)
         if self._subordinates is None:
             self._subordinates = {}
         self._subordinates[agent.agent_id] = agent
         if self._reports is not None:
             self._reports[agent.agent_id] = agent.shown_upstream()
+        if self._complete:
+            self._action = None
+            self.action  # noqa: B018 - builds it
+        if self.registrar is not None:
+            self.registrar.take_in(agent)
 
     def _refuse_duplicates(self, ids: Counter[str]) -> None:
         problems = [
@@ -123,6 +134,7 @@ class HierarchicalAgent(Agent):
         """Build and check subordinates, state and action."""
         self.subordinates  # noqa: B018 - builds them
         super().complete()
+        self._complete = True
 
     def set_action(self) -> None:
         """Declare the action that the protocol carries."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -20,18 +21,24 @@ from heron.messaging.base import Broker
 from heron.messaging.in_memory import InMemoryBroker
 
 
+def unique_env_id(prefix: str = DEFAULT_ENV_ID) -> str:
+    """Return an id that no other environment has, in whatever process it runs."""
+    return f"{prefix}-{uuid.uuid4().hex[:12]}"
+
+
 class HeronEnvCore(EventDriven):
     """Holds agents, lets them observe and act, in one instant or in event-driven time.
 
     A mixin: a class that also is a `PettingZooParallelEnv` or the like adds reset and step.
 
     Args:
-        env_id: Name; environments that share a broker never see each other's messages.
+        env_id: Name; environments of different names that share a broker never see each other's
+            messages. One that no other has, if it is not given.
         message_broker: Carries commands, signals and reports when `centralized` is False, and
             what agents send each other by themselves in any case.
 
     Attributes:
-        env_id: As given.
+        env_id: As given, or made.
         message_broker: As given, or as `configure_agents_for_distributed` made it.
         centralized: True: agents are reached directly. False: over the broker.
         proxy: Keeps states if `use_proxy` was called; else None.
@@ -39,7 +46,7 @@ class HeronEnvCore(EventDriven):
 
     def __init__(self, env_id: str | None = None, message_broker: Broker | None = None) -> None:
         super().__init__()
-        self.env_id = env_id or DEFAULT_ENV_ID
+        self.env_id = env_id or unique_env_id()
         self.message_broker = message_broker
         self.centralized = True
         self.proxy: ProxyAgent | None = None
@@ -58,6 +65,16 @@ class HeronEnvCore(EventDriven):
             ConfigError: Another agent has one of the ids, or an agent would report to itself,
                 directly or through those it names.
         """
+        self.refuse_unfit(agent)
+        self._registered[agent.agent_id] = agent
+        self.take_in(agent)
+
+    def refuse_unfit(self, agent: Agent) -> None:
+        """Refuse an agent if its id, or that of one below it, is another's, or reports in a circle.
+
+        Raises:
+            ConfigError: With all problems.
+        """
         problems = [
             ConfigProblem(f"{self.env_id}: agent_id", a.agent_id, "an id that no other agent has")
             for a in agent.family()
@@ -66,10 +83,13 @@ class HeronEnvCore(EventDriven):
         problems += self._circles(agent)
         if problems:
             raise ConfigError(problems)
-        self._registered[agent.agent_id] = agent
+
+    def take_in(self, agent: Agent) -> None:
+        """Hold an agent and all below it: they are found, talk as the others do, and tick."""
         for member in agent.family():
             new = member.agent_id not in self._known
             member.env_id = self.env_id
+            member.registrar = self
             self._known[member.agent_id] = member
             if new:
                 self._join_broker(member)

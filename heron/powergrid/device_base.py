@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AliasChoices, ConfigDict, Field, model_validator
 
 from heron.powergrid.envelope import DeviceLimits, StorageLimits, TapLimits
+from heron.powergrid.plain_numbers import PlainNumbers
 from heron.powergrid.quantities import DeviceReading, Setpoint
 
 PositiveMw = Annotated[float, Field(gt=0.0, le=1e4)]
@@ -19,7 +20,7 @@ def either(*names: str) -> AliasChoices:
     return AliasChoices(*names)
 
 
-class DeviceConfig(BaseModel):
+class DeviceConfig(PlainNumbers):
     """What all devices share.
 
     Attributes:

@@ -11,7 +11,6 @@ from typing import Any, Literal, Self
 
 from pydantic import (
     AliasChoices,
-    BaseModel,
     ConfigDict,
     Field,
     ValidationInfo,
@@ -27,6 +26,7 @@ from heron.powergrid.device_base import (
     either,
 )
 from heron.powergrid.envelope import StorageLimits, TapLimits
+from heron.powergrid.plain_numbers import PlainNumbers
 from heron.powergrid.quantities import DeviceReading, Setpoint
 from heron.powergrid.storage_limits import Curve, PowerTaper, taper_problems
 
@@ -254,7 +254,7 @@ class WindTurbineConfig(InverterSourceConfig):
     curtailment_usd_per_mwh: float = Field(5.0, ge=0.0)
 
 
-class TapControl(BaseModel):
+class TapControl(PlainNumbers):
     """How a tap changer regulates the voltage of its own bus while nobody commands it.
 
     Attributes:

@@ -39,9 +39,14 @@ def orders_file(process: str, otherwise: Path | None = None) -> Path | None:
         process: Its name.
         otherwise: Folder where no service manager gives one; None: they are not kept.
     """
-    given = os.environ.get(STATE_DIRECTORY)
-    folder = otherwise if given is None else Path(given)
+    folder = state_folder(otherwise)
     return None if folder is None else folder / f"{process}{SUFFIX}"
+
+
+def state_folder(otherwise: Path | None = None) -> Path | None:
+    """Return where a process may keep what outlives it: the service manager's folder, if any."""
+    given = os.environ.get(STATE_DIRECTORY)
+    return otherwise if given is None else Path(given)
 
 
 class _Record(BaseModel):

@@ -76,6 +76,7 @@ class FixedPointEngine:
         self.tolerance_pu = float(tolerance_pu)
         self.dead = ", ".join(grid.dead_consumers)
         self.network, self.work = assemble(model)
+        self._arrays = tuple(self.network), tuple(self.work)
         self.layout = Layout.of(len(grid.microgrids), len(grid.devices), len(grid.branches))
         self.controlled = len(self.network.control) > 0 or any(c.control for c in grid.capacitors)
         self._initial = GridState(
@@ -159,15 +160,14 @@ class FixedPointEngine:
             raise PowerFlowDiverged(input_fault(self._grid, injections) or BEYOND)
         tap_moves, switchings, source_p_mw, source_q_mvar, losses_mw = out[:5].tolist()
         pcc = out[self.layout.pcc].reshape(-1, 5)
-        pcc_p_mw, pcc_q_mvar = pcc.T[:2]
         return Solution(
             case.v_pu,
             source_p_mw,
             source_q_mvar,
             losses_mw,
             out[self.layout.devices].reshape(-1, 3),
-            pcc_p_mw,
-            pcc_q_mvar,
+            pcc[:, 0],
+            pcc[:, 1],
             pcc[:, 2:],
             out[5:8],
             out[self.layout.branches],
@@ -184,7 +184,8 @@ class FixedPointEngine:
 
     def run(self, case: Case, passes: int, dt_s: float) -> int:
         """Solve a scenario in place; return its iterations, or a negative code."""
-        code: int = kernels.solve(self.network, self.work, case, passes, dt_s, self.tolerance_pu)
+        network, work = self._arrays
+        code: int = kernels.solve(network, work, tuple(case), passes, dt_s, self.tolerance_pu)
         return code
 
     def check_shapes(

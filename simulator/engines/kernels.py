@@ -10,6 +10,8 @@ power flow analysis - a rigid approach", IEEE Transactions on Power Delivery 6(3
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from simulator.engines.arrays import Case, Network, Work
@@ -143,8 +145,8 @@ def settle(  # noqa: PLR0917 - compiled code takes positions
     return fixed_point(net, w, case, tolerance, COLD_ITERATIONS, early, dt_s)
 
 
-@kernel
-def solve(  # noqa: PLR0917 - compiled code takes positions
+@inner
+def solve_case(  # noqa: PLR0917 - compiled code takes positions
     net: Network, w: Work, case: Case, passes: int, dt_s: float, tolerance: float
 ) -> int:
     """Solve one scenario.
@@ -190,6 +192,23 @@ def solve(  # noqa: PLR0917 - compiled code takes positions
         wait(net, case, dt_s)
     finish(net, w, case, moves, switchings)
     return iterations
+
+
+@kernel
+def solve(  # noqa: PLR0917 - compiled code takes positions
+    network: tuple[Any, ...],
+    work: tuple[Any, ...],
+    arrays: tuple[Any, ...],
+    passes: int,
+    dt_s: float,
+    tolerance: float,
+) -> int:
+    """Solve one scenario; see `solve_case`.
+
+    The fields of `Network`, `Work` and `Case` come as plain tuples: with named ones, numba would
+    take longer to see what it is given than a small network takes to solve.
+    """
+    return solve_case(Network(*network), Work(*work), Case(*arrays), passes, dt_s, tolerance)
 
 
 @inner

@@ -49,17 +49,25 @@ class Task(NamedTuple):
     connected: BoolArray
 
     @classmethod
-    def of(cls, p_set_mw: FloatArray, q_set_mvar: FloatArray, ambient: Ambient) -> Task:
+    def of(
+        cls,
+        p_set_mw: FloatArray,
+        q_set_mvar: FloatArray,
+        profile: FloatArray,
+        time_s: float | FloatArray,
+        dt_s: float,
+    ) -> Task:
         """Return a task with (..., D) set-points and profiles."""
-        *lead, n = p_set_mw.shape
-        shape = (math.prod(lead), n)
+        lead, n = p_set_mw.shape[:-1], p_set_mw.shape[-1]
+        shape = (math.prod(lead), n) if lead else (1, n)
         asked = np.empty((2, *shape))
-        asked[0], asked[1] = p_set_mw.reshape(shape), q_set_mvar.reshape(shape)
+        asked[0] = p_set_mw if len(lead) < 2 else p_set_mw.reshape(shape)
+        asked[1] = q_set_mvar if len(lead) < 2 else q_set_mvar.reshape(shape)
         return cls(
             asked,
-            ambient.profile.reshape(shape),
-            ambient.time_s,
-            ambient.dt_s,
+            profile.reshape(shape),
+            time_s,
+            dt_s,
             np.empty((4, *shape)),
             np.empty(shape, np.int64),
             np.empty(shape, np.bool_),
@@ -104,22 +112,23 @@ class CompiledPhysics(DevicePhysics[ConfigT]):
             task.reasons,
             task.connected,
         )
-        return dict(zip(self.keeps, new, strict=True))
+        # not zip(): an array's iterator ends with an IndexError, which costs more than the kernel
+        return {name: new[k] for k, name in enumerate(self.keeps)}
 
     def advance(
         self, state: PhysicsState, p_set_mw: FloatArray, q_set_mvar: FloatArray, ambient: Ambient
     ) -> Advance:
         """Carry out set-points for one step; see `DevicePhysics.advance`."""
-        task = Task.of(p_set_mw, q_set_mvar, ambient)
+        task = Task.of(p_set_mw, q_set_mvar, ambient.profile, ambient.time_s, ambient.dt_s)
         new = self.carry_out(state, np.arange(self.n), task)
         shape = p_set_mw.shape
-        p_mw, q_mvar, available_mw, _ = task.done.reshape(4, *shape)
+        done = task.done.reshape(4, *shape)
         return Advance(
-            p_mw,
-            q_mvar,
+            done[0],
+            done[1],
             new,
             task.reasons.reshape(shape),
-            available_mw,
+            done[2],
             task.connected.reshape(shape),
         )
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from heron.errors import BrokerUnavailable, ConfigError
-from heron.messaging import InMemoryBroker
+from heron.messaging import InMemoryBroker, agent_channel
 from heron.messaging.embedded import EmbeddedBroker, free_port
 from heron.messaging.mqtt_broker import MqttBroker
 from heron.powergrid.setups import load_setup
@@ -83,6 +83,32 @@ async def test_an_environment_closes_the_broker_that_it_opened_and_no_other(
             env.reset(seed=0)
     else:
         env.reset(seed=0)
+
+
+async def test_environments_that_share_a_broker_leave_each_other_alone(choose: Choose) -> None:
+    """Those that were given no name never hear each other's commands, nor what agents write."""
+    actions = {"MG1": np.full(6, 0.8, np.float32)}
+    alone = MultiAgentMicrogrids("single_microgrid")
+    alone.reset(seed=1)
+    expected = [alone.step(actions)[1] for _ in range(2)]
+    chosen = choose()
+    one, other = envs = [
+        MultiAgentMicrogrids("single_microgrid", centralized=False, message_broker=chosen)
+        for _ in range(2)
+    ]
+    for env in envs:
+        env.reset(seed=1)
+    told = [one.step(actions)[1]]
+    other.heron_agents["MG1"].send_message("ess1", {"for": "its own"})
+    for _ in range(3):
+        other.step(actions)
+    heard = one.heron_agents["ess1"].message_broker
+    assert heard is not None
+    assert heard.consume(agent_channel("ess1"), "ess1", one.env_id, clear=False) == []
+    assert one.heron_agents["ess1"].receive_messages() == []
+    assert [*told, one.step(actions)[1]] == expected
+    for env in envs:
+        env.close()
 
 
 @pytest.mark.parametrize("broker", ["kafka", "", "localhost:1883", "mqtt:/", "mqtt://", 5, object])

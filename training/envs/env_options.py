@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from heron.errors import ConfigError, ConfigProblem
 from heron.messaging import Broker
 from heron.messaging.chosen import IN_MEMORY, open_broker
+from heron.policy import PolicyCodec
 
 ENV_KEYS = (
     "env_id",
@@ -54,6 +55,37 @@ def split_options(env_config: Any, options: Mapping[str, Any]) -> tuple[Any, dic
     if problems:
         raise ConfigError(problems)
     return env_config, own
+
+
+def refuse_hidden(
+    rules: Mapping[str, Sequence[str]] | None, codecs: Mapping[str, PolicyCodec]
+) -> None:
+    """Refuse rules that hide from a coordinator what its observation is made of.
+
+    Args:
+        rules: By asker, the owners that it may ask for.
+        codecs: By coordinator.
+
+    Raises:
+        ConfigError: With each device that is hidden, and from whom.
+    """
+    hidden = {
+        (name, field.agent): None
+        for name, codec in codecs.items()
+        for field in codec.fields
+        if rules and field.agent != name and field.agent not in rules.get(name, (field.agent,))
+    }
+    if hidden:
+        raise ConfigError(
+            [
+                ConfigProblem(
+                    f"visibility_rules[{name}]",
+                    "without " + owner,
+                    "all that its observation is made of; visibility_level makes it smaller",
+                )
+                for name, owner in hidden
+            ]
+        )
 
 
 def broker_of(own: Mapping[str, Any]) -> tuple[Broker | None, Broker | None]:

@@ -17,7 +17,9 @@ import numpy as np
 from gymnasium.spaces import Box
 from numpy.typing import ArrayLike
 
+from heron.agents import ProxyAgent
 from heron.envs import PettingZooParallelEnv
+from heron.envs.core import unique_env_id
 from heron.errors import ConfigError, ConfigProblem, PowerFlowDiverged
 from heron.policy import PolicyCodec, codec_of
 from heron.policy.codec import FloatArray
@@ -30,7 +32,7 @@ from heron.powergrid.setups import Setup, as_setup
 from simulator import Plant
 from training.envs.action_gate import ActionGate
 from training.envs.days import first_days
-from training.envs.env_options import broker_of, split_options
+from training.envs.env_options import broker_of, refuse_hidden, split_options
 from training.envs.event_mode import EventMode
 from training.envs.timing import timing_of
 
@@ -104,19 +106,16 @@ class NetworkedGridEnv(PettingZooParallelEnv):
     ) -> None:
         env_config, own = split_options(env_config, options)
         broker, self._opened = broker_of(own)
-        super().__init__(str(own.get("env_id", "networked_grid")), broker)
+        env_id = own.get("env_id")
+        name = unique_env_id("networked_grid") if env_id is None else str(env_id)
+        super().__init__(name, broker)
         with ExitStack() as unfinished:
             unfinished.callback(self.close)
             self._assemble(as_setup(env_config).under(protocol), own)
             unfinished.pop_all()
 
     def _assemble(self, setup: Setup, own: Mapping[str, Any]) -> None:
-        """Build what there is: plant, agents, codecs, clock.
-
-        Args:
-            setup: What to build.
-            own: What was said of the environment beside it.
-        """
+        """Build plant, agents, codecs and clock, with what was said beside the setup."""
         self.setup = setup
         config = self.setup.config
         self.max_episode_steps = config.max_episode_steps
@@ -272,8 +271,8 @@ class NetworkedGridEnv(PettingZooParallelEnv):
                 may be none: the agents then decide with policies of their own.
 
         Raises:
-            ConfigError: An agent is missing or unknown, or an action has the wrong length or is
-                not finite; nobody is told anything then.
+            ConfigError: The episode is over, an agent is missing or unknown, or an action has
+                the wrong length or is not finite; nobody is told anything then.
         """
         self._check(actions)
         if self._gate is not None:
@@ -342,6 +341,17 @@ class NetworkedGridEnv(PettingZooParallelEnv):
                 self._update_agent(name, now, late)
             self._uninformed -= told
 
+    def use_proxy(
+        self, visibility_rules: Mapping[str, list[str]] | None = None, history_length: int = 100
+    ) -> ProxyAgent:
+        """Let coordinators see their devices through a proxy, and return it.
+
+        Raises:
+            ConfigError: The rules hide what the coordinators' observations are made of.
+        """
+        refuse_hidden(visibility_rules, self.codecs)
+        return super().use_proxy(visibility_rules, history_length)
+
     def render(self) -> None:
         """Print one line on the state of the plant."""
         m = self.net.measurements
@@ -384,6 +394,8 @@ class NetworkedGridEnv(PettingZooParallelEnv):
         return int(day), int(day) * DAY_S
 
     def _check(self, actions: Mapping[str, FloatArray]) -> None:
+        if not self.agents:
+            raise ConfigError(f"{self.env_id}: the episode is over; reset() starts another")
         if self._fits(actions) or (self.event_mode is not None and not actions):
             return
         problems = [

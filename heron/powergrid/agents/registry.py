@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from heron.errors import ConfigError, ConfigProblem
+from heron.powergrid.device_configs import DEVICE_CONFIGS
 from heron.powergrid.setups.models import add_device_type, device_config_class, known_types
 
 if TYPE_CHECKING:
@@ -19,8 +20,8 @@ class DeviceRegistry(dict[str, "type[DeviceAgent]"]):
 
     def __setitem__(self, name: str, agent_class: type[DeviceAgent]) -> None:
         """Enter a class; it replaces another of the same name."""
-        if device_config_class(name) is None:
-            add_device_type(name, agent_class.config_model)
+        if name not in DEVICE_CONFIGS:
+            add_device_type(name, agent_class.config_model, replace=True)
         super().__setitem__(name, agent_class)
 
     def find(self, name: str) -> type[DeviceAgent]:
@@ -29,6 +30,8 @@ class DeviceRegistry(dict[str, "type[DeviceAgent]"]):
         Raises:
             ConfigError: There is none.
         """
+        if name not in self:
+            device_config_class(name)  # imports what an installed package brings
         if name not in self:
             expected = f"one of the device types {', '.join(known_types())}"
             raise ConfigError([ConfigProblem("type", name, expected)])

@@ -6,14 +6,9 @@ scheme and build the same agents from it; only how their messages travel differs
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -30,6 +25,7 @@ from heron.powergrid.features import MarketSignal
 from heron.powergrid.setups.coordination import ALIASES, require_named
 from heron.powergrid.setups.loader import Setup
 from heron.powergrid.setups.models import SetupConfig
+from heron.powergrid.setups.own_modules import load_module
 from heron.protocols import (
     ConsensusProtocol,
     PeerToPeerTradingProtocol,
@@ -156,7 +152,11 @@ def scheme_of(text: str) -> Scheme:
     except ValueError as error:
         raise ConfigError([ConfigProblem("protocol", text, str(error))]) from error
     module, _, name = text.rpartition(":")
-    found = getattr(_load(module, text), name, None)
+    try:
+        found = getattr(load_module(module), name, None)
+    except ImportError as error:
+        problem = ConfigProblem("protocol", text, f"a module that can be loaded: {error}")
+        raise ConfigError([problem]) from error
     if isinstance(found, Scheme):
         return found
     if isinstance(found, type) and issubclass(found, Protocol):
@@ -164,22 +164,3 @@ def scheme_of(text: str) -> Scheme:
     what = "nothing of that name" if found is None else f"a {type(found).__name__}"
     expected = f"a Protocol class or a Scheme; {module} holds {what}"
     raise ConfigError([ConfigProblem("protocol", text, expected)])
-
-
-def _load(module: str, text: str) -> ModuleType:
-    """Import a module by name or from a file."""
-    try:
-        if not module.endswith(".py"):
-            return importlib.import_module(module)
-        path = Path(module)
-        spec = importlib.util.spec_from_file_location(path.stem, path)
-        if spec is None or spec.loader is None:
-            raise ConfigError([ConfigProblem("protocol", text, "a Python file")])
-        loaded = importlib.util.module_from_spec(spec)
-        # Dataclasses look their module up by name.
-        sys.modules[path.stem] = loaded
-        spec.loader.exec_module(loaded)
-    except (ImportError, OSError, SyntaxError) as error:
-        problem = ConfigProblem("protocol", text, f"a module that can be loaded: {error}")
-        raise ConfigError([problem]) from error
-    return loaded

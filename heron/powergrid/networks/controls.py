@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
+
+from heron.powergrid.plain_numbers import PlainNumbers
 
 
-class RegulatorControl(BaseModel):
+class RegulatorControl(PlainNumbers):
     """Line-drop compensation of one regulator bank, on a 120 V base.
 
     Attributes:
@@ -34,7 +36,7 @@ class RegulatorControl(BaseModel):
     delay_s: float = Field(0.0, ge=0)
 
 
-class CapacitorControl(BaseModel):
+class CapacitorControl(PlainNumbers):
     """Voltage control of a switched capacitor, on a 120 V base.
 
     The capacitor closes below ``on_v`` and opens above ``off_v``, measured as the mean of the

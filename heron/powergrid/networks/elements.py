@@ -7,8 +7,10 @@ only set-points and measurements follow the rule "positive = injects".
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal, Self
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from heron.powergrid.networks.controls import CapacitorControl, RegulatorControl
@@ -70,7 +72,7 @@ class Line(_Branch):
 
     Attributes:
         phases: Phases that it carries, in the order of its matrices.
-        r_ohm: (n, n) series resistance.
+        r_ohm: (n, n) series resistance, symmetric and never generating.
         x_ohm: (n, n) series reactance.
         b_half_s: (n, n) shunt susceptance at each end.
         switch: Whether it is a switch in the field.
@@ -94,6 +96,14 @@ class Line(_Branch):
             matrix: Matrix = getattr(self, key)
             if len(matrix) != n or any(len(row) != n for row in matrix):
                 raise ValueError(f"{key}: expected {n} x {n} values for phases {self.phases!r}")
+            if any(
+                not math.isclose(matrix[j][k], matrix[k][j], rel_tol=1e-6, abs_tol=1e-9)
+                for j in range(n)
+                for k in range(j)
+            ):
+                raise ValueError(f"{key}: expected the same from phase to phase both ways")
+        if np.linalg.eigvalsh(self.r_ohm)[0] < -1e-9 * max(map(max, self.r_ohm)):
+            raise ValueError("r_ohm: expected a resistance that loses power, whatever flows")
         if any(self.r_ohm[k][k] == 0.0 and self.x_ohm[k][k] == 0.0 for k in range(n)):
             raise ValueError("r_ohm and x_ohm: expected an impedance on every phase")
         return self

@@ -112,10 +112,21 @@ class PointConfig(_Frozen):
             yield "access", str(self.access), f"expected R: {self.space} cannot be written"
         if self.constant is not None and self.access is Access.READ:
             yield "access", str(self.access), "expected RW or W: a constant is written"
+        if self.constant is not None and self.scale and not isinstance(self.scale_factor, str):
+            yield from self._constant_faults()
         if self.bits is not None:
             yield from self._bit_faults(width)
         if self.not_implemented is not None and self.type not in FLOAT_TYPES:
             yield from self._marker_faults()
+
+    def _constant_faults(self) -> Iterator[tuple[str, object, str]]:
+        assert self.constant is not None and isinstance(self.scale_factor, int)
+        raw = self.sign * self.constant - self.offset
+        raw /= self.scale * 10.0**self.scale_factor
+        try:
+            codec.encode(self.type, raw, self.registers)
+        except ValueError as error:
+            yield "constant", self.constant, f"expected a value that its type holds: {error}"
 
     def _bit_faults(self, width: int) -> Iterator[tuple[str, object, str]]:
         assert self.bits is not None

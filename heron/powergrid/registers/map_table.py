@@ -90,6 +90,8 @@ class MapTable:
         config: Its map.
         safe: Where it goes back to when it hears nothing, if the map has such points.
         registers: The map's table with the device's own scale factors; None for the map's.
+        reactive: False where the device gives no reactive power: a map that shows none is then
+            read as 0 Mvar.
     """
 
     def __init__(
@@ -98,8 +100,11 @@ class MapTable:
         config: MapConfig,
         safe: Setpoint,
         registers: RegisterMap | None = None,
+        *,
+        reactive: bool = True,
     ) -> None:
         self.device_id = device_id
+        self.reactive = reactive
         self.config = config
         self.safe = safe
         self.registers = config.registers() if registers is None else registers
@@ -173,7 +178,21 @@ class MapTable:
     def with_scale_factors(self, words: Words) -> Self:
         """Return the table with the exponents that the device itself states."""
         registers = self.registers.with_scale_factors(words)
-        return type(self)(self.device_id, self.config, self.safe, registers)
+        return type(self)(self.device_id, self.config, self.safe, registers, reactive=self.reactive)
+
+    def unscaled(self, words: Words) -> frozenset[str]:
+        """Return the points whose scale factor the device does not state, of those it should.
+
+        Args:
+            words: What `scale_factors` read.
+        """
+        stated = {
+            r.scale_factor: self.registers.number(words, r.scale_factor)
+            for r in self.registers.values()
+            if r.scale_factor
+        }
+        unknown = {n for n, exponent in stated.items() if exponent is None or abs(exponent) > 10}
+        return frozenset(r.name for r in self.registers.values() if r.scale_factor in unknown)
 
     def _reads(self, registers: Iterable[Register]) -> tuple[Block, ...]:
         blocks = {Block(r.address, r.count, r.space) for r in registers}
@@ -187,6 +206,8 @@ class MapTable:
         if "p_mw" not in self.registers:
             # No power comes from a tap changer: that is known without a register.
             points |= {"p_mw": 0.0, "q_mvar": 0.0}
+        elif not self.reactive:
+            points["q_mvar"] = 0.0
         for name, register in self.registers.items():
             if name in self._commands or register.type is RegisterType.STRING:
                 continue

@@ -7,6 +7,7 @@ finite, and not negative unless its name contains ``price``.
 
 from __future__ import annotations
 
+import csv
 import gzip
 import io
 from collections.abc import Mapping, Sequence
@@ -32,9 +33,9 @@ def load_dataset(path: str | Path) -> Profiles:
     path = Path(path)
     source = str(path)
     header, body = _read(path)
-    names = [name.strip() for name in header.split(",")]
+    names = [name.strip() for name in next(csv.reader([header], skipinitialspace=True), [""])]
     try:
-        table = np.loadtxt(io.BytesIO(body), delimiter=",", ndmin=2)
+        table = np.loadtxt(io.BytesIO(body), delimiter=",", ndmin=2, quotechar='"')
         problems: list[ConfigProblem] = []
     except ValueError:
         table, problems = _read_with_gaps(body, len(names), source)
@@ -84,7 +85,8 @@ def _read(path: Path) -> tuple[str, bytes]:
     try:
         raw = path.read_bytes()
         header, _, body = (gzip.decompress(raw) if path.suffix == ".gz" else raw).partition(b"\n")
-        return header.decode().strip(), body
+        # Excel marks its "CSV UTF-8" by a byte order mark, which is no part of the first name.
+        return header.decode("utf-8-sig").strip(), body
     except (OSError, EOFError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         problem = ConfigProblem("dataset_path", str(path), f"{expected}: {reason}")

@@ -25,7 +25,8 @@ from heron.powergrid.setups.checks import (
 from heron.powergrid.setups.coordination import SETPOINT, beside, require_named
 from heron.powergrid.setups.dataset import load_dataset, profiles_from
 from heron.powergrid.setups.files import read_yaml
-from heron.powergrid.setups.models import SetupConfig, repeated_names
+from heron.powergrid.setups.models import SetupConfig, name_problems
+from heron.powergrid.setups.own_modules import file_beside, import_problems
 from heron.powergrid.setups.problems import problems_of
 from heron.powergrid.setups.profiles import Profiles
 
@@ -92,6 +93,8 @@ def load_setup(name_or_path: str | Path) -> dict[str, Any]:
         plain["dataset_path"] = setup.config.dataset_path
     if "protocol" in raw:
         plain["protocol"] = setup.config.protocol
+    if "imports" in raw:
+        plain["imports"] = list(setup.config.imports)
     return plain
 
 
@@ -200,15 +203,30 @@ def _check_config(
             raw["dataset_path"] = str((path.parent / raw["dataset_path"]).resolve())
         if isinstance(raw.get("protocol"), str):
             raw["protocol"] = beside(path.parent, raw["protocol"])
+    missing = _import_modules(raw, path, where)
+    problems += missing
     try:
-        return SetupConfig.model_validate(raw)
+        config = SetupConfig.model_validate(raw)
+        return None if missing else config
     except ValidationError as error:
         found = problems_of(error, where)
+        if missing:  # then it is no wonder that a type is unknown
+            found = [p for p in found if not p.where.endswith(".type")]
         seen = {problem.where for problem in found}
         # A model's own cross checks run only once all its fields are right.
-        found += [p for p in repeated_names(names_in(raw), where) if p.where not in seen]
+        found += [p for p in name_problems(names_in(raw), where) if p.where not in seen]
         problems += found
         return None
+
+
+def _import_modules(raw: dict[str, Any], path: Path | None, where: str) -> list[ConfigProblem]:
+    """Import what a setup names, so that its device types are known; files by their full path."""
+    stated = raw.get("imports")
+    if not isinstance(stated, list | tuple) or not all(isinstance(m, str) for m in stated):
+        return []  # the model says what is wrong with it
+    if path is not None:
+        stated = raw["imports"] = [file_beside(path.parent, module) for module in stated]
+    return import_problems(stated, where)
 
 
 def _dataset_of(raw: Mapping[str, Any], dataset: object) -> Profiles:

@@ -6,11 +6,10 @@ builds the grid from it, `simulator.Plant` the plant, `heron.powergrid.agents` t
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
-    BaseModel,
     ConfigDict,
     Field,
     SerializeAsAny,
@@ -24,10 +23,12 @@ from heron.errors import ConfigError, ConfigProblem
 from heron.powergrid.connection import ConnectionLimits
 from heron.powergrid.device_configs import DEVICE_CONFIGS, DeviceConfig
 from heron.powergrid.networks.controls import CapacitorControl, RegulatorControl
+from heron.powergrid.plain_numbers import PlainNumbers
 from heron.powergrid.setups.coordination import SETPOINT, require_named
+from heron.powergrid.setups.own_modules import import_packaged_type, packaged_types
 
 
-class _Frozen(BaseModel):
+class _Frozen(PlainNumbers):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
@@ -69,12 +70,23 @@ class DeviceEntry(_Frozen):
         return model.model_validate(raw)
 
 
-def repeated_names(names: Iterable[tuple[str, str]], source: str = "") -> list[ConfigProblem]:
-    """Return a problem for each (place, name) whose name stood before."""
+RESERVED_NAMES: Mapping[str, str] = {
+    "head": "the meter at the feeder's head",
+    "all": "everybody, in an operator's orders",
+    "simulator": "the simulator's process",
+}
+"""Names that no area and no device can have, and what they stand for."""
+
+
+def name_problems(names: Iterable[tuple[str, str]], source: str = "") -> list[ConfigProblem]:
+    """Return a problem for each (place, name) that stood before, or that stands for another."""
     seen: set[str] = set()
     problems = []
     for where, name in names:
-        if name in seen:
+        if name in RESERVED_NAMES:
+            expected = f"another name; {name!r} is {RESERVED_NAMES[name]}"
+            problems.append(ConfigProblem(where, name, expected, source))
+        elif name in seen:
             expected = f"a name of its own; {name!r} is used twice"
             problems.append(ConfigProblem(where, name, expected, source))
         seen.add(name)
@@ -84,26 +96,43 @@ def repeated_names(names: Iterable[tuple[str, str]], source: str = "") -> list[C
 _extra_types: dict[str, type[DeviceConfig]] = {}
 
 
-def add_device_type(name: str, model: type[DeviceConfig]) -> None:
+def add_device_type(name: str, model: type[DeviceConfig], *, replace: bool = False) -> None:
     """Make a user's device type known to the setup files.
+
+    Args:
+        name: Of the type.
+        model: Its configuration.
+        replace: Whether it takes the place of another user's type.
 
     Raises:
         ValueError: The name is taken by another class.
     """
-    taken = device_config_class(name)
+    taken = DEVICE_CONFIGS.get(name) if replace else _registered(name)
     if taken is not None and taken is not model:
         raise ValueError(f"device type {name!r} is already {taken.__qualname__}")
     _extra_types[name] = model
 
 
 def device_config_class(name: str) -> type[DeviceConfig] | None:
-    """Return the configuration model of a device type, or None."""
-    return DEVICE_CONFIGS.get(name) or _extra_types.get(name)
+    """Return the configuration model of a device type, or None.
+
+    What an installed package brings is imported when it is first asked for.
+
+    Raises:
+        ConfigError: It cannot be imported.
+    """
+    if _registered(name) is None:
+        import_packaged_type(name)
+    return _registered(name)
 
 
 def known_types() -> list[str]:
     """Return the names of all device types."""
-    return sorted({*DEVICE_CONFIGS, *_extra_types})
+    return sorted({*DEVICE_CONFIGS, *_extra_types, *packaged_types()})
+
+
+def _registered(name: str) -> type[DeviceConfig] | None:
+    return DEVICE_CONFIGS.get(name) or _extra_types.get(name)
 
 
 class DsoConfig(_Frozen):
@@ -176,6 +205,8 @@ class SetupConfig(_Frozen):
         protocol: How operator, coordinators and devices coordinate: one of
             `heron.powergrid.setups.coordination.PROTOCOLS`, or ``module:NAME`` or
             ``FILE.py:NAME``, the file found from the directory of ``config.yml``.
+        imports: Modules that are imported before devices are read, so that they can register
+            types: names, or ``FILE.py`` from the directory of ``config.yml``.
         seed: Seed of everything that the setup draws.
     """
 
@@ -193,6 +224,7 @@ class SetupConfig(_Frozen):
     forecast: bool | Literal["typical"] = True
     observe_timing: bool = False
     protocol: str = SETPOINT
+    imports: tuple[str, ...] = ()
     seed: int = Field(0, ge=0)
     dso_config: DsoConfig = DsoConfig()
     microgrid_configs: tuple[MicrogridConfig, ...] = Field(min_length=1)
@@ -216,7 +248,7 @@ class SetupConfig(_Frozen):
             at = f"microgrid_configs[{m}]"
             names.append((f"{at}.name", microgrid.name))
             names += [(f"{at}.devices[{d}].name", x.name) for d, x in enumerate(microgrid.devices)]
-        problems = repeated_names(names)
+        problems = name_problems(names)
         if problems:
             raise ConfigError(problems)
         return self

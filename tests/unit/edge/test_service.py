@@ -75,6 +75,15 @@ def test_the_unit_file_calls_the_program_as_it_is() -> None:
     assert service["Type"] == "notify"
 
 
+def test_the_unit_file_never_gives_up_on_a_broker_that_comes_late() -> None:
+    unit = ConfigParser(strict=False)
+    unit.optionxform = str  # type: ignore[assignment,method-assign]
+    unit.read(ROOT / "deploy/systemd/heron-edge.service")
+    assert unit["Unit"]["StartLimitIntervalSec"] == "0"
+    assert unit["Service"]["Restart"] == "always"
+    assert "StartLimitBurst" not in unit["Unit"]
+
+
 def test_check_finds_every_mistake_and_says_ok_without_any(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from edge.store import StoreAndForward, TelemetryStore
+from edge.check_cli import run as check
+from edge.site import load_site
+from edge.store import StoreAndForward, TelemetryStore, check_store
 from heron.errors import ConfigError
 from heron.messaging.bus import InMemoryBus, MemoryHub
 from heron.messaging.topics import TELEMETRY
@@ -39,6 +41,55 @@ def test_messages_come_out_in_order_and_marked_historical(store: TelemetryStore)
     assert [m.sequence for m in kept] == [1, 2, 3]
     assert all(m.historical for m in kept)
     assert kept[1].points == message(2).points
+
+
+@pytest.mark.parametrize("bad", [[1], [0, 2], [0, 1, 2]])
+def test_what_is_no_message_in_the_file_is_lost_and_holds_nothing_up(
+    path: Path, bad: list[int]
+) -> None:
+    with TelemetryStore(path, 1_000_000) as store:
+        store.put([message(k) for k in range(3)])
+    with sqlite3.connect(path) as damaged:
+        for k in bad:
+            wrong = message(k).model_dump_json().replace('"time_s"', '"time_x"').encode()
+            damaged.execute("UPDATE telemetry SET payload=? WHERE id=?", (wrong, k + 1))
+    damaged.close()
+    with TelemetryStore(path, 1_000_000) as store:
+        assert sequences(store) == [k for k in range(3) if k not in bad]
+        assert store.lost == len(bad)
+        assert len(store) == 3 - len(bad)
+
+
+def test_a_relative_store_is_where_the_service_manager_lets_it_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "SITE.yml").write_text(
+        "store: telemetry.db\n"
+        'links: [{name: yard, address: "10.0.0.5:502"}]\n'
+        "devices:\n"
+        "  - {name: pv1, type: PV, link: yard, unit: 3, config: {p_rated_MW: 0.3}}\n"
+    )
+    monkeypatch.delenv("STATE_DIRECTORY", raising=False)
+    assert load_site(tmp_path / "SITE.yml").store == tmp_path / "telemetry.db"
+    state = tmp_path / "var"
+    monkeypatch.setenv("STATE_DIRECTORY", str(state))
+    assert load_site(tmp_path / "SITE.yml").store == state / "telemetry.db"
+    assert check([str(tmp_path / "SITE.yml")]) == 1  # there is no such folder
+    assert "folder that exists" in capsys.readouterr().out
+    state.mkdir()
+    assert check([str(tmp_path / "SITE.yml")]) == 0
+    assert list(state.iterdir()) == []
+
+
+def test_a_store_where_the_service_may_not_write_is_told_before_it_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
+    check_store(tmp_path / "telemetry.db")
+    # As root, who runs these tests in a container, one may write everywhere.
+    monkeypatch.setattr("edge.store.os.access", lambda path, mode: path == tmp_path)
+    with pytest.raises(ConfigError, match="may not write in /etc"):
+        check_store(Path("/etc/telemetry.db"))
 
 
 def test_what_was_put_in_survives_the_end_of_the_process(path: Path) -> None:

@@ -172,6 +172,26 @@ def test_matrix_of_the_wrong_size_is_refused() -> None:
         parse_feeder(raw)
 
 
+@pytest.mark.parametrize(
+    ("key", "row", "column", "value", "told"),
+    [
+        ("r_ohm", 0, 0, -5.0, "loses power"),
+        ("r_ohm", 1, 1, 0.001, "loses power"),  # less than what it shares with its neighbours
+        ("r_ohm", 0, 1, 0.2, "both ways"),
+        ("x_ohm", 2, 0, 3.0, "both ways"),
+        ("b_half_s", 0, 2, 1e-3, "both ways"),
+    ],
+)
+def test_a_line_that_would_generate_or_is_lopsided_is_refused(
+    key: str, row: int, column: int, value: float, told: str
+) -> None:
+    raw = load_feeder("ieee13").model_dump(mode="json")
+    line = next(line for line in raw["lines"] if line["phases"] == "abc")
+    line[key][row][column] = value
+    with pytest.raises(ConfigError, match=told):
+        parse_feeder(raw)
+
+
 def test_composition_names_scales_and_orders_everything(raw: dict[str, Any]) -> None:
     config = SetupConfig.model_validate(raw)
     grid = compose(config)

@@ -56,7 +56,7 @@ def setup() -> Setup:
         },
         {
             "type": "Transformer",
-            "name": "head",
+            "name": "oltc",
             "device_state_config": {"bus": "Bus 650", "element": "reg650"},
         },
     ]
@@ -94,7 +94,7 @@ def test_every_type_keeps_its_own_rules(plant: Plant) -> None:
         "pump": Setpoint(0.0),
         "peaker": Setpoint(0.0),
         "wind": Setpoint(0.0),
-        "head": Setpoint(0.0),
+        "oltc": Setpoint(0.0),
     }
     first = plant.step(asked, 900.0)
     reasons = {c.device_id: set(c.reasons) for c in first.clipped}
@@ -106,7 +106,7 @@ def test_every_type_keeps_its_own_rules(plant: Plant) -> None:
     )
     assert reasons["peaker"] == {ClipReason.MINIMUM_TIME}
     assert reasons["wind"] == {ClipReason.RAMP}
-    assert first.devices["head"].p_mw == 0.0
+    assert first.devices["oltc"].p_mw == 0.0
     plant.step(asked, 900.0)
     third = plant.step(asked, 900.0)
     assert third.devices["ev"].connected

@@ -194,6 +194,38 @@ def test_names_used_twice_are_refused(tmp_path: Path) -> None:
     assert len(problems_of(write(tmp_path, yaml.safe_dump(raw)))) == 3
 
 
+@pytest.mark.parametrize("name", ["head", "all", "simulator"])
+def test_names_that_stand_for_something_else_are_refused(tmp_path: Path, name: str) -> None:
+    raw = yaml.safe_load(GUIDE)
+    raw["dso_config"]["name"] = raw["microgrid_configs"][2]["name"] = name
+    raw["microgrid_configs"][0]["devices"][0]["name"] = name
+    raw["microgrid_configs"][2]["connection_bus"] = f"{name} Bus 860"
+    found = problems_of(write(tmp_path, yaml.safe_dump(raw)))
+    assert list(found) == [
+        "dso_config.name",
+        "microgrid_configs[0].devices[0].name",
+        "microgrid_configs[2].name",
+    ]
+    assert all(f"another name; {name!r} is" in expected for expected in found.values())
+
+
+def test_yes_and_no_are_no_numbers(tmp_path: Path) -> None:
+    raw = yaml.safe_load(GUIDE)
+    raw |= {"penalty": True, "step_s": True, "v_limits_pu": [False, 1.05], "seed": True}
+    raw["dso_config"] |= {"load_scale": True, "bus_load_scale": {"Bus 830": True}}
+    raw["microgrid_configs"][0]["devices"][0]["device_state_config"] |= {
+        "p_max_MW": True,
+        "cost_curve_coefs": [True, 1, 2],
+        "unit_commitment": True,
+    }
+    found = problems_of(write(tmp_path, yaml.safe_dump(raw)))
+    keys = {where.rsplit(".", 1)[-1].lower() for where in found}
+    assert keys >= {"penalty", "step_s", "v_limits_pu", "seed", "load_scale", "bus_load_scale"}
+    assert keys >= {"p_max_mw", "cost_curve_coefs"}
+    assert len(found) == 8  # a switch may be one
+    assert all("a number, not true or false" in expected for expected in found.values())
+
+
 def test_safe_set_point_that_a_device_cannot_carry_out_is_refused() -> None:
     plain = load_setup("ieee34_ieee13")
     plain["microgrid_configs"][0]["devices"][0]["device_state_config"]["safe_p_mw"] = 5.0

@@ -167,6 +167,23 @@ def test_file_and_columns_agree(tmp_path: Path) -> None:
     np.testing.assert_allclose(read["load"], columns["load"], rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("before", "quote", "end"),
+    [("\ufeff", "", "\r\n"), ("", '"', "\n"), ("\ufeff", '"', "\r\n"), (" ", "", "\n")],
+    ids=["as Excel's CSV UTF-8", "quoted", "both", "a blank before"],
+)
+def test_a_spreadsheets_form_of_csv_is_the_same_data_set(
+    tmp_path: Path, before: str, quote: str, end: str
+) -> None:
+    plain = write(tmp_path / "data.csv.gz", year())
+    lines = gzip.decompress(plain.read_bytes()).decode().splitlines()
+    quoted = [",".join(f"{quote}{cell}{quote}" for cell in line.split(",")) for line in lines]
+    path = tmp_path / "data.csv"
+    path.write_bytes((before + end.join(quoted) + end).encode())
+    assert load_dataset(path).names == ("load", "price")
+    np.testing.assert_array_equal(load_dataset(path).values, load_dataset(plain).values)
+
+
 @pytest.mark.parametrize("name", ["data.pkl", "missing.csv", "data.txt", "broken.csv.gz"])
 def test_what_is_no_data_set_is_refused(tmp_path: Path, name: str) -> None:
     path = tmp_path / name

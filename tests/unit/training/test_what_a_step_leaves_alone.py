@@ -84,6 +84,36 @@ def test_an_action_of_words_is_refused_by_name(env: MultiAgentMicrogrids) -> Non
         env.step(actions)
 
 
+@pytest.mark.parametrize("event_driven", [False, True])
+def test_nothing_moves_after_the_end_of_an_episode(event_driven: bool) -> None:
+    config = {**load_setup("single_microgrid"), "max_episode_steps": 1}
+    env = MultiAgentMicrogrids(config, event_driven=event_driven)
+    env.reset(seed=1)
+    actions = {a: np.zeros(env.action_space(a).shape, np.float32) for a in env.agents}
+    env.step(actions)
+    ended_s = env.measurements.time_s
+    for late in ({}, actions):
+        with pytest.raises(ConfigError, match="the episode is over"):
+            env.step(late)
+    assert env.measurements.time_s == ended_s
+    env.reset(seed=1)
+    env.step(actions)
+
+
+@pytest.mark.parametrize("options", [{}, {"centralized": False}, {"event_driven": True}])
+def test_a_proxy_that_would_hide_what_is_observed_is_refused(options: dict[str, Any]) -> None:
+    env = MultiAgentMicrogrids("single_microgrid", **options)
+    with pytest.raises(ConfigError, match=r"visibility_rules\[MG1\] = 'without ess1'"):
+        env.use_proxy(visibility_rules={"MG1": ["gen1", "pv1"]})
+    assert env.proxy is None
+    plain, _ = MultiAgentMicrogrids("single_microgrid").reset(seed=3)
+    proxy = env.use_proxy(visibility_rules={"ess1": ["ess1"]})
+    seen, _ = env.reset(seed=3)
+    np.testing.assert_array_equal(seen["MG1"], plain["MG1"])
+    assert not proxy.get_state("ess1", "gen1")
+    assert proxy.get_state("MG1", "gen1")
+
+
 @pytest.mark.parametrize("day", ["monday", 366, -1, 3.5])
 def test_a_day_that_is_not_in_the_data_is_refused(env: MultiAgentMicrogrids, day: Any) -> None:
     with pytest.raises(ConfigError, match=r"options\.day = .*0 to 365"):
