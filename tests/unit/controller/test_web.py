@@ -142,3 +142,16 @@ async def test_a_taken_port_is_one_line(site: Site) -> None:
     with pytest.raises(ConfigError, match=f"--http = {port}: the port is taken"):
         async with site.page.serve(port):
             pass
+
+
+async def test_what_a_killed_edge_left_on_the_broker_is_shown_as_offline(site: Site) -> None:
+    device = Status(agent="ess1", online=True, role="device", mode="closed_loop", process="edge-1")
+    for online in (True, False):
+        edge = Status(agent="edge-1", online=online, role="edge")
+        for status in (device, edge):
+            site.tally.take("status", status.agent, status, 0.0)
+        _, state = await site.json("/state")
+        assert state["areas"][1]["devices"][1]["online"] is online
+        async with site.session.get(site.url + "/metrics") as answer:
+            text = await answer.text()
+        assert f'heron_agent_online{{agent="ess1"}} {int(online)}' in text
