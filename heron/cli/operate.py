@@ -39,10 +39,12 @@ def run_mode(argv: Sequence[str]) -> int:
     parser.add_argument("mode", choices=get_args(ModeName))
     args = parser.parse_args(list(argv))
     request = ModeRequest(agent=args.agent, mode=args.mode, issuer=issuer(), reason=args.reason)
-    answers = asyncio.run(over_the_broker(args, lambda bus: change_mode(bus, request)))
+    answers, away = asyncio.run(over_the_broker(args, lambda bus: change_mode(bus, request)))
     lines = [f"{a.agent:<12}{a.mode:<12}{a.detail}" for a in answers]
-    _print(args, [a.model_dump() for a in answers], lines)
-    return 0 if all(answer.mode == args.mode for answer in answers) else 1
+    lines += [f"{name:<12}not reached: its process is away" for name in away]
+    unreached = [{"agent": name, "mode": None, "detail": "not reached"} for name in away]
+    _print(args, [*(a.model_dump() for a in answers), *unreached], lines)
+    return 0 if not away and all(answer.mode == args.mode for answer in answers) else 1
 
 
 def run_limits(argv: Sequence[str]) -> int:
@@ -70,15 +72,25 @@ def run_limits(argv: Sequence[str]) -> int:
     return 1 if refused else 0
 
 
-async def change_mode(bus: Bus, request: ModeRequest) -> list[Status]:
-    """Ask for a mode; return the status with which each agent that was meant answers.
+async def change_mode(bus: Bus, request: ModeRequest) -> tuple[list[Status], list[str]]:
+    """Ask for a mode.
+
+    Returns:
+        The status with which each agent that was meant answers; and the devices that were meant
+        and cannot hear it, because their process has died or has no broker.
 
     Raises:
         HeronError: Nobody of that name is online.
     """
 
-    async def ask(observer: Observer) -> list[Status]:
+    async def ask(observer: Observer) -> tuple[list[Status], list[str]]:
         before = await observer.roll_call(CALLER)
+        away = sorted(
+            name
+            for name, status in before.items()
+            if request.agent == EVERYONE and status.role == "device" and status.online
+            if not is_there(name, before)
+        )
         meant = sorted(
             name
             for name, status in before.items()
@@ -96,7 +108,7 @@ async def change_mode(bus: Bus, request: ModeRequest) -> list[Status]:
         await observer.until(
             lambda tally: all(tally.statuses[name] is not before[name] for name in meant)
         )
-        return [observer.tally.statuses[name] for name in meant]
+        return [observer.tally.statuses[name] for name in meant], away
 
     return await observed(bus, ask)
 
