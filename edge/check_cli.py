@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from edge.reload import SiteKeeper
-from edge.site import load_site
+from edge.site import load_site, notes
 from edge.store import check_store
 from edge.timing import PlantTime
 from heron.errors import ConfigError, PolicyError
@@ -24,6 +24,7 @@ def run(argv: Sequence[str]) -> int:
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args(list(argv))
     problems: list[str] = []
+    told: list[str] = []
     summary: dict[str, Collection[str]] = {}
     try:
         site = load_site(args.site_file)
@@ -32,6 +33,7 @@ def run(argv: Sequence[str]) -> int:
             KeptOrders(site.orders)
         if site.store is not None:
             check_store(site.store)
+        told = notes(site)
         summary = {
             "links": [link.name for link in site.links],
             "devices": {device.name: str(device.mode) for device in site.devices},
@@ -40,10 +42,11 @@ def run(argv: Sequence[str]) -> int:
     except (ConfigError, PolicyError) as error:
         problems = str(error).splitlines()
     if args.json:
-        print(json.dumps({"ok": not problems, "problems": problems, **summary}))
+        report = {"ok": not problems, "problems": problems, "notes": told, **summary}
+        print(json.dumps(report))
     elif problems:
         print("\n".join(problems))
     else:
         counts = ", ".join(f"{len(part)} {name}" for name, part in summary.items())
-        print(f"{args.site_file}: ok ({counts})")
+        print("\n".join([f"{args.site_file}: ok ({counts})", *(f"note: {note}" for note in told)]))
     return 1 if problems else 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import logging
 import signal
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
@@ -20,7 +21,7 @@ from edge.lockstep import Patience
 from edge.reload import SiteKeeper
 from edge.runtime import EdgeRuntime, EdgeSettings, Job, Parts, rate_of
 from edge.service import keep_watchdog, set_up_logging, spare_what_stays
-from edge.site import load_site
+from edge.site import load_site, notes
 from edge.store import StoreAndForward, TelemetryStore
 from edge.timing import PlantTime
 from edge.web import serve
@@ -34,6 +35,8 @@ from heron.powergrid.kept_orders import KeptOrders
 from heron.powergrid.modes import Mode
 from heron.powergrid.registers import DEFAULT_PORT
 from heron.powergrid.setups import read_setup
+
+logger = logging.getLogger(__name__)
 
 CLOSED, ADVISORY, MONITOR = Mode.CLOSED_LOOP.value, Mode.ADVISORY.value, Mode.MONITOR.value
 
@@ -200,6 +203,8 @@ def _from_setup(args: argparse.Namespace) -> _Edge:
 
 def _from_site(args: argparse.Namespace) -> _Edge:
     site = load_site(args.site_file)
+    for note in notes(site):
+        logger.warning("%s", note)
     time = PlantTime(calendar_s=plant_time_now_s if site.clock == "wall" else None)
     keeper = SiteKeeper(args.site_file, time)
     first = keeper.prepare(site)

@@ -66,7 +66,10 @@ def _told(config: DeviceConfig, reversion_s: float | None) -> dict[str, tuple[fl
         "reversion_s": (timeout,),
         "q_reversion_s": (timeout,),
     }
-    if not isinstance(config, TransformerConfig):
+    if isinstance(config, TransformerConfig):
+        taps = config.tap_limits
+        told["tap_set"] = (float(taps.tap_min), float(taps.tap_max))
+    else:
         told |= {
             "p_set_mw": (*config.p_range_mw, safe.p_mw),
             "q_set_mvar": (*config.q_range_mvar, safe.q_mvar),

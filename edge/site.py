@@ -312,3 +312,16 @@ def _undrivable(device: SiteDevice, described: MapConfig) -> Iterator[ConfigProb
     if needed not in described.points:
         expected = f"its map has no {needed}: expected monitor, advisory or stopped"
         yield ConfigProblem(f"{device.name}.mode", str(device.mode), expected)
+
+
+def notes(site: SiteConfig) -> list[str]:
+    """Return what is no mistake, but worth knowing before a site that was loaded is run."""
+    found = []
+    for device in site.devices:
+        if device.mode not in DRIVING:
+            continue
+        mapped = device.map is None or "reversion_s" in load_map(device.map).points
+        why = "its map has no reversion_s" if not mapped else "its reversion_s is null"
+        if not mapped or device.reversion_s is None:
+            found.append(f"{device.name} keeps its last set-point when this edge dies: {why}")
+    return found

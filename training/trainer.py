@@ -42,6 +42,7 @@ VALIDATION_STRIDE = 21
 
 OPTIONS_FILE = "options.json"
 BEST_FILE = "best.json"
+BEST_FOLDER = "best"
 _SAME_RUN = (
     "setup",
     "algorithm",
@@ -190,7 +191,7 @@ class _Run:
         self._since_best = 0 if better else self._since_best + 1
         if better:
             self._best = objective
-            _save_checkpoint(self._algo, self._directory / "best")
+            _save_checkpoint(self._algo, self._directory / BEST_FOLDER)
             (self._directory / BEST_FILE).write_text(json.dumps({"validation_usd": objective}))
         return objective, better
 
@@ -282,6 +283,19 @@ def newest_checkpoint(directory: Path) -> Path:
     if not found:
         raise TrainingError(f"{directory}: no checkpoint to resume from")
     return found[-1]
+
+
+def best_checkpoint(directory: Path) -> Path:
+    """Return the checkpoint of a run's best policy.
+
+    Raises:
+        TrainingError: The run chose none.
+    """
+    path = directory / BEST_FOLDER
+    if not path.is_dir():
+        reason = "a run chooses one with --evaluate-freq; without --best its last is exported"
+        raise TrainingError(f"{directory}: no best policy: {reason}")
+    return path
 
 
 def options_of(directory: Path) -> TrainOptions:

@@ -23,6 +23,10 @@ from heron.errors import ConfigError
 class Registrar(Protocol):
     """An environment, as those see it that it holds."""
 
+    @property
+    def time_s(self) -> float:
+        """Plant seconds now."""
+
     def refuse_unfit(self, agent: Any) -> None:
         """Raise ConfigError if an agent, or one below it, cannot be taken in."""
 

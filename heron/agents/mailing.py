@@ -12,6 +12,7 @@ from heron.messaging.base import BROADCAST, Broker, Message, MessageType, mail_c
 from heron.scheduling.dispatch import Dispatch
 
 if TYPE_CHECKING:
+    from heron.agents.construction import Registrar
     from heron.agents.proxy import ProxyAgent
 
 
@@ -21,6 +22,7 @@ class Mailing:
     agent_id: str
     env_id: str
     time_s: float
+    registrar: Registrar | None
     message_broker: Broker | None
     virtual_time: Dispatch | None = None
     """Where messages wait out their delay; set while the environment runs in event-driven time."""
@@ -57,7 +59,7 @@ class Mailing:
         """
         self._require_broker()
         scheduler = self.virtual_time
-        now_s = self.time_s if scheduler is None else scheduler.current_time
+        now_s = self.time_s if self.registrar is None else self.registrar.time_s
         message = Message(self.env_id, self.agent_id, recipient_id, message_type, payload, now_s)
         if scheduler is None:
             self.hand_over(message)

@@ -50,7 +50,7 @@ class Action:
         """
         if dim_c < 0 or dim_d < 0:
             raise ConfigError(f"action: dim_c = {dim_c}, dim_d = {dim_d}: at least 0")
-        low, high = (-1.0, 1.0) if range is None else (range[0], range[1])
+        low, high = (-1.0, 1.0) if range is None else _pair(range)
         self.dim_c, self.dim_d = dim_c, dim_d
         self.low = _bound(low, dim_c, "low")
         self.high = _bound(high, dim_c, "high")
@@ -211,8 +211,19 @@ def all_finite(vector: Floats) -> bool:
     return all(map(math.isfinite, vector.tolist()))
 
 
+def _pair(bounds: Any) -> tuple[ArrayLike, ArrayLike]:
+    try:
+        low, high = bounds
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"action: range = {bounds!r}: expected a pair (low, high)") from error
+    return low, high
+
+
 def _bound(value: ArrayLike, dim: int, name: str) -> Floats:
-    bound = np.asarray(value, dtype=float)
+    try:
+        bound = np.asarray(value, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"action: range {name} = {value!r}: expected numbers") from error
     if bound.ndim == 0:
         bound = np.full(dim, float(bound))
     if bound.shape != (dim,) or np.isnan(bound).any():

@@ -88,7 +88,11 @@ class Broker(ABC):
 
     @abstractmethod
     def create_channel(self, channel: str) -> None:
-        """Make a channel; one that exists stays as it is. `publish` makes it too."""
+        """Make a channel; one that exists stays as it is. `publish` makes it too.
+
+        Raises:
+            ValueError: No channel can have this name; see `require_channel`.
+        """
 
     @abstractmethod
     def publish(self, channel: str, message: Message) -> None:
@@ -111,7 +115,8 @@ class Broker(ABC):
     def subscribe(self, channel: str, callback: Callback) -> None:
         """Call ``callback`` with every message on a channel from now on.
 
-        The call comes from within `publish` in memory, from the network's thread otherwise.
+        The call comes from within `publish` in memory, from the network's thread otherwise. What
+        it raises comes out of `publish`, or of the next call of this broker.
         """
 
     @abstractmethod
@@ -133,6 +138,16 @@ class Broker(ABC):
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def require_channel(name: str) -> None:
+    """Check that a channel of this name can be carried by every broker.
+
+    Raises:
+        ValueError: It is empty, or holds a character that MQTT keeps for itself.
+    """
+    if not name or set("+#\0") & set(name):
+        raise ValueError(f"{name!r} cannot be a channel")
 
 
 def agent_channel(agent_id: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 
 from heron.errors import BrokerUnavailable
-from heron.messaging.base import BROADCAST, Broker, Callback, Message
+from heron.messaging.base import BROADCAST, Broker, Callback, Message, require_channel
 
 
 class _Channel:
@@ -29,7 +29,7 @@ class InMemoryBroker(Broker):
 
     Attributes:
         published: Messages sent so far.
-        dropped: Messages lost because a queue was full.
+        dropped: Messages that left a full queue; of those to all also what everybody had read.
     """
 
     def __init__(self, capacity: int = 1000) -> None:
@@ -67,6 +67,7 @@ class InMemoryBroker(Broker):
         self._check_open()
         where = self._channels.get(channel)
         if where is None:
+            require_channel(channel)
             return []
         key = (env_id, recipient_id)
         direct = where.direct.get(key)
@@ -108,5 +109,6 @@ class InMemoryBroker(Broker):
         self._check_open()
         found = self._channels.get(channel)
         if found is None:
+            require_channel(channel)
             found = self._channels[channel] = _Channel()
         return found

@@ -21,7 +21,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from heron.errors import BrokerUnavailable
 from heron.messaging.address import BrokerAddress
-from heron.messaging.base import Broker, Callback, Message, MessageType
+from heron.messaging.base import Broker, Callback, Message, MessageType, require_channel
 from heron.messaging.in_memory import InMemoryBroker
 
 logger = logging.getLogger(__name__)
@@ -66,6 +66,7 @@ class MqttBroker(Broker):
         self._asked: dict[int, str] = {}
         self._online = False
         self._closed = False
+        self._failure: Exception | None = None
         self._client = self._connect()
 
     @property
@@ -79,8 +80,7 @@ class MqttBroker(Broker):
             self._require_open()
             if channel in self._granted:
                 return
-            if not channel or set("+#\0") & set(channel):
-                raise ValueError(f"{channel!r} cannot be a channel")
+            require_channel(channel)
             self._granted[channel] = False
             self._subscribe(self._client, channel)
             self._wait(lambda: self._granted[channel], f"channel {channel}: no answer")
@@ -222,12 +222,22 @@ class MqttBroker(Broker):
             if self._closed or number <= self._seen.get((channel, origin), 0):
                 return
             self._seen[channel, origin] = number
-            self._mailbox.publish(channel, message)
+            try:
+                self._mailbox.publish(channel, message)
+            except Exception as error:  # noqa: BLE001 - of a subscriber; this thread must go on
+                self._failure = error
             self._news.notify_all()
 
     def _require_open(self) -> None:
         if self._closed:
             raise BrokerUnavailable(str(self._address), "it is closed")
+        self._tell_failure()
+
+    def _tell_failure(self) -> None:
+        """Raise what a subscriber raised, once."""
+        if self._failure is not None:
+            error, self._failure = self._failure, None
+            raise error
 
     def _wait_for_own(self, channel: str) -> None:
         sent = self._sent.get(channel, 0)
@@ -243,6 +253,7 @@ class MqttBroker(Broker):
                 text = f"{complaint} within {self._timeout_s:g} s"
                 raise BrokerUnavailable(str(self._address), text)
             self._news.wait(left)
+        self._tell_failure()
 
 
 def _encode(message: Message, origin: str, number: int) -> bytes:

@@ -5,9 +5,8 @@ where there is no common clock. ``time_s`` is plant time; ``sent_s`` is the send
 (Unix), for people and logs: no decision rests on it, because clocks differ between hosts.
 
 No number of any message is infinite or not a number, and no text for people has a second line: it
-stands in logs. What somebody goes by (set-points, limits,
-prices, times, counters) has a range as well; what only tells of something is finite, so that an
-absurd value can still be told.
+stands in logs. What somebody goes by (set-points, limits, prices, times, counters) has a range as
+well; what only tells of something is finite, so that an absurd value can still be told.
 """
 
 from __future__ import annotations

@@ -58,8 +58,13 @@ class PeerToPeerTradingProtocol(Protocol):
     needs_action = False
 
     def __init__(self, trading_fee: float = 0.01, max_trade_mwh: float | None = None) -> None:
+        problems = []
         if not 0 <= trading_fee < 1:
-            raise ConfigError([ConfigProblem("trading_fee", trading_fee, "0 to below 1")])
+            problems.append(ConfigProblem("trading_fee", trading_fee, "0 to below 1"))
+        if max_trade_mwh is not None and not max_trade_mwh >= 0:
+            problems.append(ConfigProblem("max_trade_mwh", max_trade_mwh, "0 MWh or more"))
+        if problems:
+            raise ConfigError(problems)
         self.trading_fee = trading_fee
         self.max_trade_mwh = max_trade_mwh
         self.fees_usd = 0.0

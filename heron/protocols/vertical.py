@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from heron.core.action import Action
 from heron.core.observation import Observation
@@ -154,8 +155,25 @@ class SystemProtocol(Protocol):
             )
         self.fields = tuple(fields)
         self.per_coordinator = per_coordinator
-        self.low = np.broadcast_to(np.asarray(low, dtype=float), (len(self.fields),))
-        self.high = np.broadcast_to(np.asarray(high, dtype=float), (len(self.fields),))
+        self.low = self._bound("low", low)
+        self.high = self._bound("high", high)
+        problems = [
+            ConfigProblem(f"SystemProtocol.low of {name}", a, f"a number up to its high, {b:g}")
+            for name, a, b in zip(fields, self.low.tolist(), self.high.tolist(), strict=True)
+            if not a <= b
+        ]
+        if problems:
+            raise ConfigError(problems)
+
+    def _bound(self, name: str, value: float | Sequence[float]) -> NDArray[np.float64]:
+        try:
+            bound = np.asarray(value, dtype=float)
+            bound = np.broadcast_to(bound, (len(self.fields),))
+        except (TypeError, ValueError) as error:
+            expected = f"one number, or {len(self.fields)}: one for each field"
+            problem = ConfigProblem(f"SystemProtocol.{name}", value, expected)
+            raise ConfigError([problem]) from error
+        return bound
 
     def coordinate(
         self,

@@ -18,15 +18,19 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from heron.core import COORDINATOR_LEVEL, FIELD_LEVEL, SYSTEM_LEVEL, VISIBILITIES
 from heron.powergrid.agents import DEVICE_REGISTRY, DeviceAgent
+from heron.powergrid.envelope import admit
 from heron.powergrid.quantities import DeviceReading, Setpoint
 from heron.powergrid.registers import Words, site_plan
 from heron.powergrid.setups import SetupConfig
 
 Run = Callable[[Setpoint, float], DeviceReading]
 """Holds a set-point for so many seconds in a plant and returns what the device shows then."""
+
+_Vector = NDArray[np.float64]
 
 DEVICE_ID = "device_under_test"
 N_ACTIONS = 50
@@ -130,28 +134,54 @@ def spaces_problems(agent: DeviceAgent, rng: np.random.Generator) -> list[str]:
 
 
 def envelope_problems(agent: DeviceAgent, rng: np.random.Generator) -> list[str]:
-    """Return actions after which the set-point is not one that the envelope admits."""
+    """Return actions after which the set-point is not one that the envelope admits.
+
+    Each is given in every way in which a device is told something: by itself, by its
+    coordinator, as its part of a joint action, and as a set-point from a market.
+    """
     problems = []
     for action in _actions(agent, rng):
-        reading = plausible_reading(agent, rng)
-        agent.take_reading(reading)
-        previous = agent.setpoint
-        agent.apply_action(action)
-        if agent.action.dim_c and agent.setpoint_specs() and agent.result is None:
-            if any(s.quantity in ("p_mw", "q_mvar", "tap") for s in agent.setpoint_specs()):
-                problems.append(f"action {action.tolist()} passes by the envelope")
-            continue
-        p, limits = agent.setpoint.p_mw, agent.limits
-        moved = agent.setpoint != previous
-        if moved and not limits.p_min_mw <= p <= limits.p_max_mw:
-            problems.append(f"action {action.tolist()} leads to {p} MW, outside the limits")
-        tap = agent.setpoint.tap
-        if tap is not None and not (limits.tap and limits.tap.tap_min <= tap <= limits.tap.tap_max):
-            problems.append(f"action {action.tolist()} leads to tap {tap}, outside the limits")
-        agent.update_cost_safety()
-        if not (np.isfinite(agent.cost) and np.isfinite(agent.safety)):
-            problems.append(f"cost {agent.cost} or safety {agent.safety} is not finite")
+        for way, tell in _ways(agent, action, rng):
+            agent.take_reading(plausible_reading(agent, rng))
+            previous, agent.result = agent.setpoint, None
+            tell()
+            where = f"{way}: action {action.tolist()}"
+            problems += [f"{where} {fault}" for fault in _beyond(agent, previous)]
+            agent.update_cost_safety()
+            if not (np.isfinite(agent.cost) and np.isfinite(agent.safety)):
+                problems.append(f"cost {agent.cost} or safety {agent.safety} is not finite")
     return problems[:5]
+
+
+def _ways(
+    agent: DeviceAgent, action: _Vector, rng: np.random.Generator
+) -> Iterator[tuple[str, Callable[[], object]]]:
+    """Yield the ways in which a device is told something."""
+    yield "apply_action", lambda: agent.apply_action(action)
+    yield "take_action", lambda: agent.take_action(action)
+    if not agent.action.dim_d:
+        yield "apply_part", lambda: agent.apply_part([0.0, *action.tolist()], 1)
+    far = 2.0 * max(abs(agent.limits.p_min_mw), abs(agent.limits.p_max_mw), 1.0)
+    wanted = Setpoint(float(rng.uniform(-far, far)), tap=agent.setpoint.tap)
+    yield "command", lambda: agent.command(wanted)
+
+
+def _beyond(agent: DeviceAgent, previous: Setpoint) -> Iterator[str]:
+    """Yield how a set-point is not what the envelope let pass."""
+    now, limits, result = agent.setpoint, agent.limits, agent.result
+    if result is None:
+        specs = agent.setpoint_specs() if agent.action.dim_c else ()
+        if now != previous or any(s.quantity in ("p_mw", "q_mvar", "tap") for s in specs):
+            yield "passes by the envelope"
+        return
+    passed = admit(agent.proposal, limits, agent.reading, previous, agent.dt_s).applied
+    if now != (previous if passed is None else passed):
+        yield f"leads to {now}, where the envelope lets {passed} pass"
+    if now != previous and not limits.p_min_mw <= now.p_mw <= limits.p_max_mw:
+        yield f"leads to {now.p_mw} MW, outside the limits"
+    tap = now.tap
+    if tap is not None and not (limits.tap and limits.tap.tap_min <= tap <= limits.tap.tap_max):
+        yield f"leads to tap {tap}, outside the limits"
 
 
 def visibility_problems(agent: DeviceAgent) -> list[str]:
@@ -262,9 +292,7 @@ def plant_problems(agent: DeviceAgent, run: Run, rng: np.random.Generator) -> li
     return problems[:5]
 
 
-def _actions(
-    agent: DeviceAgent, rng: np.random.Generator, n: int = N_ACTIONS
-) -> Iterator[np.ndarray[tuple[int, ...], np.dtype[np.float64]]]:
+def _actions(agent: DeviceAgent, rng: np.random.Generator, n: int = N_ACTIONS) -> Iterator[_Vector]:
     """Yield the corners first, then random actions, with categories where there are some."""
     action = agent.action
     for k in range(n):

@@ -57,12 +57,19 @@ class Task(NamedTuple):
         time_s: float | FloatArray,
         dt_s: float,
     ) -> Task:
-        """Return a task with (..., D) set-points and profiles."""
-        lead, n = p_set_mw.shape[:-1], p_set_mw.shape[-1]
-        shape = (math.prod(lead), n) if lead else (1, n)
+        """Return a task with (..., D) set-points and profiles.
+
+        Raises:
+            ValueError: Their shapes differ.
+        """
+        # compiled code checks no lengths: what does not fit must not get there
+        if not p_set_mw.shape == q_set_mvar.shape == profile.shape:
+            shapes = f"{p_set_mw.shape}, {q_set_mvar.shape} and {profile.shape}"
+            raise ValueError(f"set-points and profiles have the shapes {shapes}")
+        *lead, n = p_set_mw.shape
+        shape = (math.prod(lead), n)
         asked = np.empty((2, *shape))
-        asked[0] = p_set_mw if len(lead) < 2 else p_set_mw.reshape(shape)
-        asked[1] = q_set_mvar if len(lead) < 2 else q_set_mvar.reshape(shape)
+        asked[0], asked[1] = p_set_mw.reshape(shape), q_set_mvar.reshape(shape)
         return cls(
             asked,
             profile.reshape(shape),
@@ -97,8 +104,14 @@ class CompiledPhysics(DevicePhysics[ConfigT]):
             state: At the start, (..., n_devices) each; not changed.
             at: (n_devices,) their places among the devices of the task.
             task: Receives what they did.
+
+        Raises:
+            ValueError: The state is not that of so many devices in so many scenarios.
         """
         old = [state[name] for name in self.keeps]
+        if {values.size for values in old} != {len(task.reasons) * self.n}:
+            shapes = [values.shape for values in old]
+            raise ValueError(f"{self.keeps} have the shapes {shapes}; there are {self.n} devices")
         new = np.empty((len(old), *old[0].shape))
         self.kernel(
             self.units,

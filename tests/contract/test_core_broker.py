@@ -88,6 +88,31 @@ def test_subscribers_are_called_with_every_message_of_the_channel(broker):
     assert texts(broker.consume("c", "z", "env")) == ["3"]
 
 
+def test_a_subscriber_that_raises_is_heard_of_and_stops_nobody(broker):
+    def fail(message):
+        raise KeyError(message.payload["text"])
+
+    broker.subscribe("c", fail)
+    with pytest.raises(KeyError, match="bad"):
+        broker.publish("c", message(text="bad"))
+        broker.consume("c", "b", "env")  # over the network the error has come back by now
+    broker.publish("d", message(text="good"))
+    assert texts(broker.consume("d", "b", "env")) == ["good"]
+    assert texts(broker.consume("c", "b", "env")) == ["bad"]
+
+
+@pytest.mark.parametrize("name", ["", "agent/+", "agent/#", "a\0b"])
+def test_a_channel_that_some_broker_cannot_carry_is_refused_by_all(broker, name):
+    for use in (
+        lambda: broker.create_channel(name),
+        lambda: broker.publish(name, message()),
+        lambda: broker.consume(name, "b", "env"),
+        lambda: broker.subscribe(name, print),
+    ):
+        with pytest.raises(ValueError, match="cannot be a channel"):
+            use()
+
+
 def test_clearing_an_environment_drops_its_messages_only(broker):
     for env in ("one", "two"):
         broker.publish("c", message(env=env))

@@ -19,10 +19,10 @@ WITH_SOLVERS = ("qp",)
 """The same, where the extra ``optimization`` is installed."""
 
 COLUMNS = (
-    ("objective_usd", "$/day+pen", 10, 1),
-    ("cost_usd", "$/day", 8, 1),
+    ("objective_usd", "$/{}+pen", 10, 1),
+    ("cost_usd", "$/{}", 8, 1),
     ("safety", "pu node h", 10, 4),
-    ("days_with_violation", "viol days", 10, 2),
+    ("days_with_violation", "viol {}s", 10, 2),
     ("violation_node_hours", "node h", 8, 2),
     ("losses_mwh", "loss MWh", 9, 2),
     ("curtailed_mwh", "curt MWh", 9, 2),
@@ -114,6 +114,7 @@ def _evaluate(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]
     )
     from training.evaluation.report import DayTrace, render
     from training.evaluation.sources import label, numbers_used, policies_named
+    from training.evaluation.span import episode_days
 
     if args.late < 0:
         raise ConfigError([ConfigProblem("--late", args.late, "0 control steps or more")])
@@ -125,7 +126,7 @@ def _evaluate(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]
         "observe_timing": args.observe_timing or None,
     }
     env = make_env(args.setup, {k: v for k, v in overrides.items() if v is not None})
-    days = days_of(args.days, env.setup)[:: max(1, args.every)]
+    days = days_of(args.days, env.setup, args.every)
     folder = None if args.policy else shipped_policies(env.setup)
     wanted = args.policy if folder is None else [str(folder)]
     commands = env.scheme.commands_devices
@@ -160,7 +161,7 @@ def _evaluate(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]
         "engine": config.engine,
         "penalty": config.penalty,
         "days": len(days),
-        "episode_days": env.max_episode_steps * config.step_s / 86_400.0,
+        "episode_days": episode_days(config),
         "split": args.days,
         "forecast": config.forecast,
         "late": args.late,
@@ -187,18 +188,25 @@ def _with_solvers() -> tuple[str, ...]:
     return WITH_SOLVERS if find_spec("osqp") and find_spec("cvxpy") else ()
 
 
-def days_of(text: str, setup: Any) -> list[int]:
+def days_of(text: str, setup: Any, every: int = 1) -> list[int]:
     """Return the days that a command line names: those on which episodes of a setup start.
+
+    Args:
+        text: ``test``, ``train``, or numbers.
+        setup: Which setup.
+        every: Take every so many-th of them only.
 
     Raises:
         ConfigError: It names none, or days beyond the data.
     """
     from training.envs.days import first_days
 
+    if every < 1:
+        raise ConfigError([ConfigProblem("--every", every, "expected 1 or more")])
     profiles = setup.profiles
     if text in ("test", "train"):
         split = profiles.test_days if text == "test" else profiles.train_days
-        return [int(d) for d in first_days(split, setup.config)]
+        return [int(d) for d in first_days(split, setup.config)][::every]
     days: list[int] = []
     try:
         for part in text.split(","):
@@ -209,13 +217,7 @@ def days_of(text: str, setup: Any) -> list[int]:
     if not days or min(days) < 0 or max(days) >= profiles.n_days:
         expected = f"'test', 'train', or days from 0 to {profiles.n_days - 1}: 14,15,20-25"
         raise ConfigError([ConfigProblem("--days", text, expected)])
-    return days
-
-
-def _episodes(result: dict[str, Any]) -> str:
-    """Say what was run: days, or longer episodes, whose figures are of a whole episode each."""
-    days = result["episode_days"]
-    return "days" if days <= 1.0 else f"episodes of {days:g} days (all figures an episode)"
+    return days[::every]
 
 
 def _seen(forecast: bool | str, late: int) -> str:
@@ -228,24 +230,29 @@ def _seen(forecast: bool | str, late: int) -> str:
 
 def _table(result: dict[str, Any]) -> str:
     from training.evaluation.sources import label
+    from training.evaluation.span import each, episodes, is_a_day, span
 
+    length = result["episode_days"]
+    short = "day" if is_a_day(length) else "ep"
     width = max(len(label(name)) for name in result["policies"])
     lines = [
-        f"{result['setup']}, {result['days']} {_episodes(result)} ({result['split']}), engine "
+        f"{result['setup']}, {result['days']} {episodes(length)} ({result['split']}), engine "
         f"{result['engine']}, penalty {result['penalty']:g} $ per pu node hour"
         + _seen(result["forecast"], result["late"]),
-        " " * width + "".join(f"{title:>{w}}" for _, title, w, _ in COLUMNS),
+        " " * width + "".join(f"{title.format(short):>{w}}" for _, title, w, _ in COLUMNS),
     ]
     for name, m in result["policies"].items():
         cells = "".join(f"{m[key]:{w}.{digits}f}" for key, _, w, digits in COLUMNS)
         lines.append(f"{label(name):<{width}}{cells}")
-    lines.append("saved a day against doing nothing, with its 95 % interval over days:")
+    lines.append(
+        f"saved {each(length)} against doing nothing, with its 95 % interval over {span(length)}s:"
+    )
     for name, m in result["policies"].items():
         low, high = m["gain_low_usd"], m["gain_high_usd"]
         if name == "none":
             continue
         share = m["better_than"].get("rule")
-        rule = "" if share is None else f", better than the rule on {share:.0%} of days"
+        rule = "" if share is None else f", better than the rule on {share:.0%} of {span(length)}s"
         score = ""
         if "score" in m:
             score = f", score {m['score']:.3f} ({m['score_low']:.3f} to {m['score_high']:.3f})"

@@ -49,9 +49,9 @@ def _export(args: argparse.Namespace) -> dict[str, Any]:
     from training.export.export import now_utc, software, write_policy
     from training.rllib.config import env_config, module_of
     from training.rllib.env import RllibMicrogrids
-    from training.trainer import load_algorithm, newest_checkpoint
+    from training.trainer import best_checkpoint, load_algorithm, newest_checkpoint
 
-    checkpoint = args.run / "best" if args.best else newest_checkpoint(args.run)
+    checkpoint = best_checkpoint(args.run) if args.best else newest_checkpoint(args.run)
     algo, options = load_algorithm(args.run, checkpoint)
     out: Path = args.out or args.run / "policies"
     env = RllibMicrogrids(env_config(options))

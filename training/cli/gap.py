@@ -80,11 +80,12 @@ def _study(args: argparse.Namespace) -> int:
     from training.cli.evaluate import days_of
     from training.envs.timing import PRESETS, timing_of
     from training.evaluation.sources import policies_of
+    from training.evaluation.span import episode_days
     from training.gap.report import headline, line, write_report
     from training.gap.sweep import GapStudy, study
 
     setup = _setup(args)
-    days = days_of(args.days, setup)[:: max(1, args.every)]
+    days = days_of(args.days, setup, args.every)
     presets = [timing_of(name, None).name for name in args.preset or PRESETS]
     policies, name = policies_of(args.policy, setup)
     result = None
@@ -100,7 +101,7 @@ def _study(args: argparse.Namespace) -> int:
         if isinstance(row, GapStudy):
             result = row
         elif not args.json:
-            print(line(row), flush=True)
+            print(line(row, episode_days(setup.config)), flush=True)
     assert result is not None
     if args.out is not None:
         write_report(result, name, args.out)
@@ -115,19 +116,20 @@ def _disturbed(args: argparse.Namespace) -> int:
     from training.cli.evaluate import days_of
     from training.envs import MultiAgentMicrogrids
     from training.evaluation.sources import policies_named, policies_of
+    from training.evaluation.span import each, episode_days
     from training.gap.disturbed import disturbed
 
     setup = _setup(args)
-    days = days_of(args.days, setup)[:: max(1, args.every)]
+    days = days_of(args.days, setup, args.every)
     policies, name = policies_of(args.policy, setup)
     env = MultiAgentMicrogrids(setup)
-    rows = []
+    rows, of = [], each(episode_days(setup.config))
     for row in disturbed(env, policies, policies_named("none", env), days, seed=args.seed):
         rows.append(row)
         if not args.json:
             saved = row.idle_usd - row.objective_usd
             print(
-                f"{row.name:<20}{row.objective_usd:9.1f} $ a day {row.safety:8.4f} pu node h"
+                f"{row.name:<20}{row.objective_usd:9.1f} $ {of} {row.safety:8.4f} pu node h"
                 f"  saves {saved:7.1f} $",
                 flush=True,
             )

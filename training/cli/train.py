@@ -143,7 +143,7 @@ def _search(path: Path, words: list[str]) -> int:
         facts = {"validation_usd": found.validation_usd, "runs": found.runs, "command": command}
         print(json.dumps({**facts, "directory": str(found.directory)}))
     else:
-        print(f"best of {found.runs}: {found.validation_usd:.1f} $ a day, {found.directory}")
+        print(f"best of {found.runs}: {found.validation_usd:.1f} $ an episode, {found.directory}")
         print(f"next: {command}")
     return 0
 
@@ -156,8 +156,8 @@ def _train(options: TrainOptions, as_json: bool) -> int:
         evaluated = ""
         if update.validation_usd is not None:
             star = " *" if update.best else ""
-            evaluated = f"  validation {update.validation_usd:8.1f} $/day{star}"
-        # An episode is a day; a short run may not see the end of one.
+            evaluated = f"  validation {update.validation_usd:8.1f} $/episode{star}"
+        # A short run may not see the end of one.
         returned = "return: no episode has ended yet"
         if update.episode_return is not None:
             returned = f"return {update.episode_return:9.1f} $"

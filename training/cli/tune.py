@@ -48,6 +48,7 @@ def _tune(args: argparse.Namespace) -> dict[str, Any]:
     from heron.powergrid.tuned import TUNED_FILE, read_tuned, setup_directory, write_tuned
     from training.envs import make_env
     from training.envs.days import first_days
+    from training.evaluation.span import each, episode_days
     from training.tuning import tune
 
     small = {"--every": args.every, "--rounds": args.rounds, "--population": args.population}
@@ -60,7 +61,7 @@ def _tune(args: argparse.Namespace) -> dict[str, Any]:
     _require_writable(path)
     read_tuned(path)
     days = first_days(env.setup.profiles.train_days, env.setup.config)[:: args.every].tolist()
-    found = None
+    found, of = None, each(episode_days(env.setup.config))
     for found in tune(
         args.baseline,
         env,
@@ -70,7 +71,7 @@ def _tune(args: argparse.Namespace) -> dict[str, Any]:
         seed=args.seed,
     ):
         numbers = " ".join(f"{k}={v:g}" for k, v in found.settings.items())
-        text = f"{found.number:3d}/{args.rounds}  {found.objective_usd:8.1f} $ a day  {numbers}"
+        text = f"{found.number:3d}/{args.rounds}  {found.objective_usd:8.1f} $ {of}  {numbers}"
         print(text, file=sys.stderr if args.json else sys.stdout, flush=True)
     assert found is not None
     penalty = "" if args.penalty is None else f" --penalty {args.penalty:g}"

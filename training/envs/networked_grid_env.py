@@ -435,12 +435,16 @@ class NetworkedGridEnv(PettingZooParallelEnv):
         return {a: self.agent_dict[a].from_normalised(x) for a, x in actions.items()}
 
     def _apply(self, actions: Mapping[str, ArrayLike]) -> dict[str, Setpoint]:
-        """Hand each coordinator its action; return what its devices may be told."""
-        if not self.centralized:
-            self.apply_actions({agent: actions[agent] for agent in self.possible_agents})
-        else:
+        """Hand each coordinator its action; return what its devices may be told.
+
+        Raises:
+            ValueError: A protocol made an action that a device cannot take; none is told anything.
+        """
+        if self.centralized and all(agent.is_direct for agent in self.agent_dict.values()):
             for agent_id, agent in self.agent_dict.items():
                 agent.apply_action(actions[agent_id])
+        else:
+            self.apply_actions({agent: actions[agent] for agent in self.possible_agents})
         return {device_id: device.setpoint for device_id, device in self._devices}
 
     def _seen(self, measurements: Measurements) -> Measurements:
@@ -455,7 +459,7 @@ class NetworkedGridEnv(PettingZooParallelEnv):
         if self.event_mode is not None:
             self.event_mode.deliver_what_is_not_late()
             return {a: c.encode_observation(agents[a].observe()) for a, c in self.codecs.items()}
-        if not self.centralized:
+        if not self.centralized or self.proxy is not None:
             seen = self.get_observations()
             return {a: c.encode_observation(seen[a]) for a, c in self.codecs.items()}
         return dict(zip(self.codecs, self._encoder.encode(), strict=True))

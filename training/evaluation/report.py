@@ -14,25 +14,26 @@ import numpy as np
 
 from heron.powergrid.quantities import Measurements
 from training.evaluation.comparison import NOTHING, Comparison
+from training.evaluation.span import each, episodes, span
 
 WIDTH, HEIGHT = 720, 220
 _LEFT, _RIGHT, _TOP, _BOTTOM = 60, 150, 24, 30
 _COLOURS = ("#1b6ca8", "#c7522a", "#4c956c", "#8a5a9e", "#b08900", "#555555", "#d1495b", "#00798c")
 
 TABLE = (
-    ("objective_usd", "cost and penalty, $ a day", 1),
-    ("cost_usd", "cost, $ a day", 1),
-    ("gain_usd", "saved against doing nothing, $ a day", 1),
+    ("objective_usd", "cost and penalty, $ {each}", 1),
+    ("cost_usd", "cost, $ {each}", 1),
+    ("gain_usd", "saved against doing nothing, $ {each}", 1),
     ("gain_iqm_usd", "the same, interquartile mean", 1),
-    ("safety", "violation and overload, pu node h a day", 4),
-    ("days_with_violation", "share of days with a violation", 2),
-    ("violation_node_hours", "nodes out of band, node h a day", 2),
-    ("losses_mwh", "losses, MWh a day", 2),
-    ("curtailed_mwh", "curtailed, MWh a day", 2),
-    ("generated_mwh", "generated, MWh a day", 2),
-    ("import_mwh", "imported, MWh a day", 2),
-    ("cycles", "storage cycles a day", 2),
-    ("tap_moves", "tap moves a day", 0),
+    ("safety", "violation and overload, pu node h {each}", 4),
+    ("days_with_violation", "share of {span}s with a violation", 2),
+    ("violation_node_hours", "nodes out of band, node h {each}", 2),
+    ("losses_mwh", "losses, MWh {each}", 2),
+    ("curtailed_mwh", "curtailed, MWh {each}", 2),
+    ("generated_mwh", "generated, MWh {each}", 2),
+    ("import_mwh", "imported, MWh {each}", 2),
+    ("cycles", "storage cycles {each}", 2),
+    ("tap_moves", "tap moves {each}", 0),
     ("v_min_pu", "lowest voltage, pu", 4),
     ("v_max_pu", "highest voltage, pu", 4),
 )
@@ -72,19 +73,20 @@ def render(
     """Return the report as HTML.
 
     Args:
-        facts: What was evaluated on: setup, engine, penalty, days, split.
+        facts: What was evaluated on: setup, engine, penalty, days, episode_days, split.
         comparison: What was done on which days.
         labels: How to call each policy.
         traces: One day's course, per policy.
     """
+    days = facts["episode_days"]
     title = f"Evaluation on {facts['setup']}"
     parts = [
         f"<h1>{html.escape(title)}</h1>",
-        f"<p>{facts['days']} days ({html.escape(str(facts['split']))}), engine "
+        f"<p>{facts['days']} {episodes(days)} ({html.escape(str(facts['split']))}), engine "
         f"{facts['engine']}, penalty {facts['penalty']:g} $ per pu node hour. Score profile: "
-        "the share of days on which a policy saves more than the amount on the axis.</p>",
-        _table(comparison.summary(), labels),
-        _profile(comparison, labels),
+        f"the share of {span(days)}s on which a policy saves more than the amount on the axis.</p>",
+        _table(comparison.summary(), labels, days),
+        _profile(comparison, labels, days),
     ]
     for name, trace in traces.items():
         parts += [f"<h2>{html.escape(labels[name])}, day {comparison.days[0]}</h2>", *_day(trace)]
@@ -141,10 +143,11 @@ def line_plot(
     return "".join([*out, "</svg>"])
 
 
-def _table(summary: Mapping[str, Mapping[str, Any]], labels: Mapping[str, str]) -> str:
+def _table(summary: Mapping[str, Mapping[str, Any]], labels: Mapping[str, str], days: float) -> str:
+    words = {"each": each(days), "span": span(days)}
     head = "".join(f"<th>{html.escape(labels[name])}</th>" for name in summary)
     rows = [
-        f"<tr><td>{title}</td>"
+        f"<tr><td>{title.format(**words)}</td>"
         + "".join(f"<td>{m[key]:.{digits}f}</td>" for m in summary.values())
         + "</tr>"
         for key, title, digits in TABLE
@@ -152,14 +155,14 @@ def _table(summary: Mapping[str, Mapping[str, Any]], labels: Mapping[str, str]) 
     sure = "".join(
         f"<td>{m['gain_low_usd']:.1f} to {m['gain_high_usd']:.1f}</td>" for m in summary.values()
     )
-    rows.append(f"<tr><td>95 % interval of what is saved, over days</td>{sure}</tr>")
+    rows.append(f"<tr><td>95 % interval of what is saved, over {span(days)}s</td>{sure}</tr>")
     return f"<table><tr><th></th>{head}</tr>{''.join(rows)}</table>"
 
 
-def _profile(comparison: Comparison, labels: Mapping[str, str]) -> str:
-    """Return the share of days on which each policy saves more than an amount."""
+def _profile(comparison: Comparison, labels: Mapping[str, str], days: float) -> str:
+    """Return the share of episodes on which each policy saves more than an amount."""
     objective = {
-        name: np.array([d.objective_usd for d in days]) for name, days in comparison.figures.items()
+        name: np.array([d.objective_usd for d in rows]) for name, rows in comparison.figures.items()
     }
     gains = {n: objective[NOTHING] - o for n, o in objective.items() if n != NOTHING}
     if not gains:
@@ -168,7 +171,9 @@ def _profile(comparison: Comparison, labels: Mapping[str, str]) -> str:
     low, high = np.quantile(everything, [0.02, 0.98]).tolist()
     amounts = np.linspace(low, high + 1e-9, 80)
     series = {labels[n]: [(g > a).mean() for a in amounts] for n, g in gains.items()}
-    return line_plot("share of days on which more is saved than", amounts.tolist(), series, "$")
+    return line_plot(
+        f"share of {span(days)}s on which more is saved than", amounts.tolist(), series, "$"
+    )
 
 
 def _day(trace: DayTrace) -> list[str]:

@@ -33,8 +33,8 @@ class DisturbedRow:
 
     Attributes:
         name: Of the disturbance.
-        objective_usd: Cost and penalty, $ a day.
-        safety: Violation, pu node hours a day.
+        objective_usd: Cost and penalty, $ an episode.
+        safety: Violation, pu node hours an episode.
         idle_usd: Objective of doing nothing in the same world.
     """
 

@@ -8,15 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from heron.errors import ConfigError
+from training.evaluation.span import each, episodes, span
 from training.gap.sweep import FACTORS, GapRow, GapStudy
 
 
-def line(row: GapRow) -> str:
-    """Return one row of the table."""
+def line(row: GapRow, days: float) -> str:
+    """Return one row of the table; an episode has so many days."""
+    of = span(days)
     return (
-        f"{row.label:<36}{row.mean_return:>12.2f} $/day   gap {100 * row.gap:>7.2f} %   "
+        f"{row.label:<36}{row.mean_return:>12.2f} $/{of}   gap {100 * row.gap:>7.2f} %   "
         f"cost {row.cost_gap_usd:>+8.2f}   safety {row.safety_gap_usd:>+8.2f}   "
-        f"{row.events_per_day:>8.0f} events/day"
+        f"{row.events_per_episode:>8.0f} events/{of}"
     )
 
 
@@ -24,8 +26,8 @@ def headline(study: GapStudy, policy: str) -> str:
     """Return what the study says in two lines."""
     worst = max(study.rows, key=lambda row: row.gap)
     return (
-        f"{policy}: {study.synchronous_return:.2f} $/day in the synchronous step, "
-        f"{len(study.days)} days\n"
+        f"{policy}: {study.synchronous_return:.2f} $/{span(study.episode_days)} in the synchronous "
+        f"step, {len(study.days)} {episodes(study.episode_days)}\n"
         f"the most costly timing: {worst.label}, gap {100 * worst.gap:.2f} %"
     )
 
@@ -39,7 +41,8 @@ def write_report(study: GapStudy, policy: str, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"policy": policy, **asdict(study)}, indent=1)
     (folder / "gap.json").write_text(text + "\n")
-    head = "| timing | $ a day | gap % | cost $ | safety $ |\n|---|---|---|---|---|\n"
+    of = each(study.episode_days)
+    head = f"| timing | $ {of} | gap % | cost $ | safety $ |\n|---|---|---|---|---|\n"
     rows = "".join(
         f"| {r.label} | {r.mean_return:.2f} | {100 * r.gap:.2f} | {r.cost_gap_usd:+.2f} "
         f"| {r.safety_gap_usd:+.2f} |\n"

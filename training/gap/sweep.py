@@ -10,6 +10,7 @@ from typing import Any
 from heron.powergrid.setups import Setup
 from training.envs.event_mode import ActingPolicy
 from training.envs.timing import PRESETS, Timing
+from training.evaluation.span import episode_days
 from training.gap.runs import TimedFigures, gap, run_days_timed
 
 FACTORS: Mapping[str, tuple[float, ...]] = {
@@ -34,11 +35,11 @@ class GapRow:
     Attributes:
         label: The timing in words.
         factors: What was changed from the base, by factor; empty for presets.
-        mean_return: $ a day.
+        mean_return: $ an episode.
         gap: Share of the synchronous return that is lost.
-        cost_gap_usd: Part of the loss that is cost, $ a day.
-        safety_gap_usd: Part that is violation, priced, $ a day.
-        events_per_day: Events in the simulation.
+        cost_gap_usd: Part of the loss that is cost, $ an episode.
+        safety_gap_usd: Part that is violation, priced, $ an episode.
+        events_per_episode: Events in the simulation.
     """
 
     label: str
@@ -47,7 +48,7 @@ class GapRow:
     gap: float
     cost_gap_usd: float
     safety_gap_usd: float
-    events_per_day: float
+    events_per_episode: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +56,16 @@ class GapStudy:
     """A sweep's result.
 
     Attributes:
-        days: Days of the data year.
-        synchronous_return: $ a day in the synchronous step.
+        days: Days of the data year on which the episodes start.
+        synchronous_return: $ an episode in the synchronous step.
         rows: One per timing.
+        episode_days: Length of an episode.
     """
 
     days: tuple[int, ...]
     synchronous_return: float
     rows: tuple[GapRow, ...]
+    episode_days: float = 1.0
 
 
 def timings(pairs: bool, presets: Sequence[str]) -> Iterator[tuple[str, dict[str, float], Timing]]:
@@ -109,7 +112,8 @@ def study(
         timed = run_days_timed(setup, policies, days, timing, seed)
         rows.append(_row(label, factors, reference, timed))
         yield rows[-1]
-    yield GapStudy(tuple(days), reference.mean_return, tuple(rows))
+    length = episode_days(setup.config)
+    yield GapStudy(tuple(days), reference.mean_return, tuple(rows), length)
 
 
 def _row(

@@ -183,8 +183,24 @@ class DeviceAgent(FieldAgent):
         self.safety = 0.0
 
     def respond_to_price(self, price: float) -> Vector:
-        """Return the action that serves the device's own interest at a price, $/MWh."""
+        """Return the action that serves the device's own interest at a price, $/MWh.
+
+        Args:
+            price: A number; a vector of one, such as a coordinator's action, counts as its number.
+
+        Raises:
+            ValueError: It is no single number.
+        """
+        if not isinstance(price, float):
+            price = self._single(price)
         return self.action_for(self._best_p_mw(price))
+
+    def _single(self, price: ArrayLike) -> float:
+        numbers = np.asarray(price, dtype=float)
+        if numbers.size != 1:
+            shape = f"a price of shape {numbers.shape}"
+            raise ValueError(f"{self.agent_id}: {shape}, expected one number in $/MWh")
+        return float(numbers.reshape(()))
 
     def offered_mw(self, price: float) -> float:
         """Return the power that it would inject at a price, within its envelope."""

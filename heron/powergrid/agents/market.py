@@ -99,6 +99,11 @@ class MarketGridAgent(TradingGridAgent):
         elif self._asked is not None:
             self._dispatch(self._asked, scheduler)
 
+    @property
+    def is_direct(self) -> bool:
+        """Whether nothing can fail on an action's way; its devices answer a price by themselves."""
+        return False
+
     def apply_action(self, action: ArrayLike) -> None:
         """Dispatch to an action now."""
         self.take_action(self.checked_action(action))

@@ -240,6 +240,24 @@ class PowerGridAgent(GridAgent):
         starts = [part.start for part in parts]
         self._straight = list(zip(devices, parts, starts, strict=True)) if straight else None
 
+    @property
+    def _goes_straight(self) -> bool:
+        return (
+            self._straight is not None
+            and type(self.protocol) is SetpointProtocol
+            and (self.connection is NO_LIMITS or not self.connection.given)
+        )
+
+    @property
+    def is_direct(self) -> bool:
+        """Whether `apply_action` is all that an action needs: no protocol can fail on its way.
+
+        So it is with set-points without messages, and where a class has an `apply_action` of its
+        own, whose business it then is.
+        """
+        own = type(self).apply_action is not PowerGridAgent.apply_action
+        return self._goes_straight or own
+
     def apply_action(self, action: ArrayLike) -> None:
         """Carry out an action now.
 
@@ -249,11 +267,8 @@ class PowerGridAgent(GridAgent):
         Raises:
             ValueError: It has the wrong shape or is not finite; no device is told anything.
         """
-        if (
-            self._straight is None
-            or type(self.protocol) is not SetpointProtocol
-            or (self.connection is not NO_LIMITS and self.connection.given)
-        ):
+        devices = self._straight if self._goes_straight else None
+        if devices is None:
             super().apply_action(action)
             return
         vector = np.asarray(action, dtype=np.float64)
@@ -262,7 +277,7 @@ class PowerGridAgent(GridAgent):
         if vector.shape != (own.dim_c,) or not math.isfinite(sum(values)):
             vector = self.checked_action(action)
         own.c = vector
-        for device, part, start in self._straight:
+        for device, part, start in devices:
             device.action.c = vector[part]
             device.apply_part(values, start)
             if self._told:

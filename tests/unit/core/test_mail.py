@@ -98,13 +98,21 @@ def test_messages_of_one_sender_arrive_in_their_order_however_delays_scatter(toy
 
 
 def test_a_broadcast_reaches_all_others_once_in_order_with_the_rest(toy):
-    _, site, first, second = distributed(toy)
+    env, site, first, second = distributed(toy)
     for k, recipient in enumerate(["MG1", BROADCAST, "MG1"]):
-        first.time_s = float(k)
+        env.time_s = float(k)
         first.send_message(recipient, {"k": k})
     assert [m["k"] for m in payloads(site)] == [0, 1, 2]
     assert [m["k"] for m in payloads(second)] == [1]
     assert payloads(first) == payloads(site) == payloads(second) == []
+
+
+def test_a_message_bears_the_time_of_the_environment_whoever_sends_it(toy):
+    env, site, first, _ = distributed(toy)
+    env.time_s = 900.0
+    env.apply_actions({"MG1": [1.0, -1.0]})
+    first.send_message("MG1", ALARM)
+    assert [m.timestamp for m in site.receive_messages()] == [900.0]
 
 
 def test_messages_of_a_former_episode_are_forgotten(toy):

@@ -276,6 +276,28 @@ def test_trades_stay_within_what_each_connection_carries():
         clear_double_auction(orders, 0.01, {"MG1": -1.0})
 
 
+@pytest.mark.parametrize("most", [-1.0, float("nan")])
+def test_a_cap_that_is_none_is_refused_beside_a_wrong_fee(most):
+    with pytest.raises(ConfigError, match="0 MWh or more") as caught:
+        PeerToPeerTradingProtocol(trading_fee=2.0, max_trade_mwh=most)
+    assert [p.where for p in caught.value.problems] == ["trading_fee", "max_trade_mwh"]
+
+
+@pytest.mark.parametrize(
+    ("bounds", "said"),
+    [
+        ({"low": 5.0, "high": 1.0}, "low of a = 5.0: a number up to its high, 1"),
+        ({"low": float("nan")}, "low of a = nan"),
+        ({"high": [1.0, float("nan")]}, "low of b .* its high, nan"),
+        ({"low": [1.0, 2.0, 3.0]}, r"low = \[1.0, 2.0, 3.0\]: one number, or 2"),
+        ({"high": "much"}, "high = 'much'"),
+    ],
+)
+def test_bounds_of_the_system_protocol_that_leave_no_value_are_refused(bounds, said):
+    with pytest.raises(ConfigError, match=f"SystemProtocol.{said}"):
+        SystemProtocol(("a", "b"), **bounds)
+
+
 @pytest.mark.parametrize("fee", [-0.1, 1.0, float("nan")])
 def test_a_wrong_fee_is_refused(fee):
     with pytest.raises(ConfigError, match="trading_fee"):

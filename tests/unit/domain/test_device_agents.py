@@ -210,6 +210,17 @@ def test_a_generator_runs_where_its_marginal_cost_is_the_price(price: float, p: 
     assert agent.propose(agent.respond_to_price(price)).p_mw == pytest.approx(p)
 
 
+def test_a_price_may_come_as_the_coordinators_action() -> None:
+    """As in the guide's own protocol, which hands the coordinator's action to each device."""
+    agent = generator()
+    expected = agent.respond_to_price(42.0).tolist()
+    for price in (np.array([42.0]), np.array([42.0], np.float32), np.float32(42.0), [42.0], 42):
+        assert agent.respond_to_price(price).tolist() == expected
+    for wrong in (np.array([42.0, 43.0]), []):
+        with pytest.raises(ValueError, match=r"a price of shape .* expected one number in \$/MWh"):
+            agent.respond_to_price(wrong)
+
+
 @pytest.mark.parametrize(("price", "p"), [(29.0, 0.2), (31.0, 1.0)])
 def test_a_generator_of_constant_cost_is_on_or_off(price: float, p: float) -> None:
     agent = generator(cost_curve_coefs=(0.0, 30.0, 0.0))

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from heron.powergrid.agents import DEVICE_REGISTRY, ESS, DeviceAgent, Generator, register_device
+from heron.powergrid.envelope import Admitted
 from heron.powergrid.features import ElectricalBasePh
 from heron.powergrid.quantities import DeviceReading, Setpoint
 from heron.powergrid.setups import as_setup, load_setup, models
@@ -74,6 +75,26 @@ def test_a_device_that_passes_by_the_envelope_is_found() -> None:
             return None
 
     assert "passes by the envelope" in refused(Bypass, SHIPPED["Generator"])
+
+
+@pytest.mark.parametrize("way", ["take_action", "apply_part", "command"])
+def test_a_device_that_passes_by_the_envelope_on_one_way_only_is_found(way: str) -> None:
+    """However it is told: by a coordinator, in a joint action, by a market."""
+
+    def jump(self: DeviceAgent, *args: Any, **kwargs: Any) -> None:
+        self.setpoint = Setpoint(99.0)
+
+    Jumpy = register_device(f"Jumpy_{way}")(type("Jumpy", (ESS,), {way: jump}))
+    assert f"{way}: action" in refused(Jumpy, SHIPPED["ESS"])
+
+
+def test_a_device_that_forges_what_the_envelope_said_is_found() -> None:
+    @register_device("Forger")
+    class Forger(ESS):
+        def admit(self, setpoint: Setpoint, dt_s: float | None = None) -> Any:
+            return Admitted(setpoint)
+
+    assert "where the envelope lets" in refused(Forger, SHIPPED["ESS"])
 
 
 def test_an_action_that_does_not_fit_its_meaning_is_found() -> None:

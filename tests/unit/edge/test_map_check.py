@@ -8,6 +8,7 @@ import yaml
 
 from edge.build import build_device
 from edge.build import connect as connect_link
+from edge.check_cli import run as check
 from edge.site import load_site
 from edge.timing import PlantTime
 from heron.errors import ConfigError
@@ -113,3 +114,49 @@ def test_the_documented_map_drives_a_battery(tmp_path: Path) -> None:
     (tmp_path / "vendor-x.yml").write_text(text)
     config = {"p_max_MW": 0.5, "p_min_MW": -0.5}
     load_site(site(tmp_path, POINTS, config, map="vendor-x.yml"))
+
+
+@pytest.mark.parametrize(
+    ("points", "device", "told"),
+    [
+        ({}, {}, []),
+        ({}, {"reversion_s": None}, ["reversion_s is null"]),
+        ({"reversion_s": None}, {}, ["its map has no reversion_s"]),
+        ({"reversion_s": None}, {"mode": "monitor"}, []),
+    ],
+)
+def test_a_device_that_would_keep_its_last_set_point_is_named(
+    tmp_path: Path,
+    points: dict[str, Any],
+    device: dict[str, Any],
+    told: list[str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = site(tmp_path, POINTS | points, BATTERY, **device)
+    assert check([str(path)]) == 0
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note: ")]
+    assert len(said) == len(told)
+    assert all(part in line for part, line in zip(told, said, strict=True))
+
+
+TAPPED = {
+    "tap": {"address": 10, "type": "int16"},
+    "v_pu": {"address": 12, "scale": 0.001},
+    "tap_set": {"address": 20, "type": "int16", "access": "RW"},
+    "enable": {"address": 21, "access": "RW"},
+    "reversion_s": {"address": 22, "access": "RW"},
+}
+
+
+def test_a_tap_changer_needs_its_position_and_registers_that_hold_its_range(
+    tmp_path: Path,
+) -> None:
+    config = {"element": "reg1", "tap_min": -16, "tap_max": 16}
+    load_site(site(tmp_path, TAPPED, config, type="Transformer"))
+    for key, wrong, told in (
+        ("tap", None, r"points\.tap = None"),
+        ("tap_set", None, "its map has no tap_set"),
+        ("tap_set", TAPPED["tap_set"] | {"type": "uint16"}, r"points\.tap_set\.type"),
+    ):
+        with pytest.raises(ConfigError, match=told):
+            load_site(site(tmp_path, TAPPED | {key: wrong}, config, type="Transformer"))

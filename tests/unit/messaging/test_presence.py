@@ -49,7 +49,7 @@ def test_a_second_edge_on_a_device_is_refused_by_both_names() -> None:
         async with InMemoryBus(hub) as first, InMemoryBus(hub) as second:
             await say(first, edge("edge-1"), device("ess1", "edge-1"))
             await require_alone(second, "edge-2", ["pv1"])
-            with pytest.raises(HeronError, match="ess1 on site 'site' of memory: .*by edge-1"):
+            with pytest.raises(HeronError, match=r"ess1 on site 'site' of memory: .*by edge-1"):
                 await require_alone(second, "edge-2", ["pv1", "ess1"])
             with pytest.raises(HeronError, match="edge-1 on site"):
                 await require_alone(second, "edge-1", ["pv1"])

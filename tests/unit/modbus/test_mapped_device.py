@@ -14,6 +14,8 @@ from edge.links.modbus import ModbusDeviceLink
 from edge.links.transports import tcp_client
 from edge.timing import PlantTime
 from heron.errors import ConfigError, DeviceRejected
+from heron.powergrid.device_configs import StorageConfig
+from heron.powergrid.envelope import admit
 from heron.powergrid.link import Quality, WriteStatus
 from heron.powergrid.quantities import DeviceReading, Setpoint
 from heron.powergrid.registers import MapTable, parse_map
@@ -71,7 +73,7 @@ def image_of(raw: Mapping[str, Any]) -> MapImage:
     return image
 
 
-async def rig_of(raw: Mapping[str, Any]) -> AsyncIterator[Rig]:
+async def rig_of(raw: Mapping[str, Any], *, reactive: bool = True) -> AsyncIterator[Rig]:
     now = asyncio.get_running_loop().time
     image = image_of(raw)
     async with ModbusServer([{7: image}], port=0) as server:
@@ -79,7 +81,7 @@ async def rig_of(raw: Mapping[str, Any]) -> AsyncIterator[Rig]:
         make = tcp_client("127.0.0.1", port, 2.0)
         async with ModbusConnection("here", make, now=now, timeout_s=2.0) as connection:
             await connection.wait_connected()
-            table = MapTable("ess1", parse_map(raw), SAFE)
+            table = MapTable("ess1", parse_map(raw), SAFE, reactive=reactive)
             link = ModbusDeviceLink("ess1", connection, 7, table, PlantTime(now), reversion_s=60.0)
             yield Rig(image, link, connection)
 
@@ -165,6 +167,21 @@ async def test_its_own_reversion_value_counts_where_the_map_has_one(plain: Rig) 
 async def test_a_plant_that_measured_nothing_shows_nothing(plain: Rig) -> None:
     plain.image.fail("no solution", 1.0)
     assert (await plain.link.read()).quality is Quality.BAD
+
+
+async def test_the_documented_map_is_read_and_driven_without_reactive_power() -> None:
+    page = Path(__file__).parents[3] / "docs" / "registers.md"
+    documented = yaml.safe_load(
+        page.read_text(encoding="utf-8").split("```yaml\n", 1)[1].split("```")[0]
+    )
+    limits = StorageConfig.model_validate({"bus": "", "p_max_MW": 0.5, "p_min_MW": -0.5}).limits
+    async for rig in rig_of(documented, reactive=False):
+        reading = (await rig.link.read()).device_reading()
+        assert (reading.p_mw, reading.q_mvar) == (-0.125, 0.0)
+        outcome = admit(Setpoint(0.1), limits, reading, None, 60.0)
+        assert outcome.applied == Setpoint(0.1)
+        await rig.link.write(Setpoint(0.1))
+        assert rig.image.setpoint().p_mw == pytest.approx(0.1)
 
 
 def test_a_map_that_is_no_devices_is_refused() -> None:

@@ -243,6 +243,15 @@ def test_transformer_says_what_it_was_asked_in_vain() -> None:
     assert why(done) == {ClipReason.POWER_LIMIT}
 
 
+def test_arrays_that_do_not_fit_are_refused() -> None:
+    device = StoragePhysics([StorageConfig(bus=BUS)] * 2)
+    state, two, three = device.initial_state(), np.zeros(2), np.zeros(3)
+    with pytest.raises(ValueError, match=r"shapes \(2,\), \(3,\) and \(2,\)"):
+        device.advance(state, two, three, Ambient(0.0, 900.0, two))
+    with pytest.raises(ValueError, match="there are 2 devices"):
+        device.advance({**state, "soc": three}, two, two, Ambient(0.0, 900.0, two))
+
+
 def test_no_record_begins_as_another_one_does() -> None:
     """A shorter record would be taken for the longer one by numba."""
     fields = [units_of(kind, 1).dtype.fields for kind in (Unit, *(p.unit for p in PHYSICS))]

@@ -22,7 +22,7 @@ from heron.powergrid.setups.loader import SETUPS_DIR
 from heron.powergrid.setups.own_modules import load_module
 from simulator import Plant
 
-KILN = '''
+KILN = """
 import numpy as np
 from pydantic import Field
 
@@ -64,7 +64,7 @@ class Mine(SetpointProtocol):
 
 
 add_physics(KilnConfig, KilnPhysics)
-'''
+"""
 
 
 @pytest.fixture(autouse=True)

@@ -71,6 +71,7 @@ def test_report_is_one_html_file_with_tables_and_plots(env: MultiAgentMicrogrids
     day = run_day(env, idle, 30, trace.add)
     comparison = Comparison((30,), {"none": [day], "a<b": [day]})
     facts = {"setup": "s", "engine": "e", "penalty": 1.0, "days": 1, "split": "test"}
+    facts["episode_days"] = 1.0
     labels = {"none": "none", "a<b": "a<b"}
     page = render(facts, comparison, labels, {"none": trace})
     assert page.startswith("<!doctype html>")
@@ -78,6 +79,11 @@ def test_report_is_one_html_file_with_tables_and_plots(env: MultiAgentMicrogrids
     assert "a&lt;b" in page
     assert "a<b" not in page
     assert "http" not in page
+    assert "cost, $ a day" in page
+    longer = render({**facts, "episode_days": 3.0}, comparison, labels, {"none": trace})
+    assert "cost, $ an episode" in longer
+    assert "1 episodes of 3 days" in longer
+    assert "a day" not in longer
 
 
 def test_plot_of_a_constant_line_is_drawn() -> None:
@@ -153,6 +159,8 @@ def test_command_says_what_policies_know_and_scores_them_late(
         (["--late", "-1"], "--late"),
         (["--days", "400"], "--days"),
         (["--days", "x"], "--days"),
+        (["--every", "0"], "--every = 0: expected 1 or more"),
+        (["--every", "-40"], "--every = -40"),
         (["nowhere"], "or a directory"),
         (["--setup", "nowhere"], "nowhere"),
     ],

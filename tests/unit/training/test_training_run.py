@@ -80,6 +80,8 @@ def test_command_line_trains_resumes_exports_and_evaluates(
     with (tmp_path / "run" / "progress.csv").open() as file:
         assert [row["iteration"] for row in csv.DictReader(file)] == ["1", "2"]
 
+    assert main(["export", directory, "--best"]) == 1
+    assert "no best policy: a run chooses one with --evaluate-freq" in capsys.readouterr().err
     assert export.run([directory, "--json"]) == 0
     files = json.loads(capsys.readouterr().out)["files"]
     assert [f["agent"] for f in files] == ["MG1", "MG2", "MG3"]
