@@ -30,6 +30,7 @@ from heron.powergrid.quantities import Measurements, Setpoint
 from heron.powergrid.registers import RegisterResolution, site_plan
 from heron.powergrid.setups import Setup, as_setup
 from simulator import Plant
+from training.envs.action_check import action_problems, actions_fit
 from training.envs.action_gate import ActionGate
 from training.envs.days import first_days
 from training.envs.env_options import broker_of, refuse_hidden, split_options
@@ -41,7 +42,6 @@ DIVERGED_PENALTY = 1000.0
 """What each agent loses when no power-flow solution is found, which also ends the episode: about
 what a day of doing nothing costs on the setup that ships."""
 
-_NUMBERS = "fiu"
 
 StepReturn = tuple[
     dict[str, FloatArray],
@@ -396,37 +396,11 @@ class NetworkedGridEnv(PettingZooParallelEnv):
     def _check(self, actions: Mapping[str, FloatArray]) -> None:
         if not self.agents:
             raise ConfigError(f"{self.env_id}: the episode is over; reset() starts another")
-        if self._fits(actions) or (self.event_mode is not None and not actions):
+        if actions_fit(actions, self._act_shapes) or (self.event_mode is not None and not actions):
             return
-        problems = [
-            ConfigProblem("actions", agent, f"one action for each of {', '.join(self.agents)}")
-            for agent in sorted({*actions} ^ {*self.agents})
-        ]
-        for agent in (a for a in self.agents if a in actions):
-            where, action = f"actions[{agent}]", np.asarray(actions[agent])
-            wanted = self._act_shapes[agent]
-            if action.shape != wanted:
-                expected = f"an action of shape {wanted}"
-                problems.append(ConfigProblem(where, action.shape, expected))
-            elif action.dtype.kind not in _NUMBERS or not np.isfinite(action).all():
-                expected = "finite numbers; this is not finite"
-                problems.append(ConfigProblem(where, actions[agent], expected))
+        problems = action_problems(actions, self._act_shapes)
         if problems:
             raise ConfigError(problems)
-
-    def _fits(self, actions: Mapping[str, FloatArray]) -> bool:
-        """Whether there is a right array of finite numbers for each agent: nearly always."""
-        if len(actions) != len(self.agents):
-            return False
-        shapes = self._act_shapes
-        for agent in self.agents:
-            action = actions.get(agent)
-            if not isinstance(action, np.ndarray) or action.shape != shapes[agent]:
-                return False
-            # the sum of squares is finite only if all are, and is there at once
-            if action.dtype.kind != "f" or not isfinite(action.dot(action)):
-                return False
-        return True
 
     def _of_agents(self, actions: Mapping[str, FloatArray]) -> Mapping[str, ArrayLike]:
         """Return the agents' own actions for the normalised ones."""

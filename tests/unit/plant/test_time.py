@@ -99,6 +99,41 @@ def test_every_device_gives_the_same_energy_at_any_step(setup: Setup, dt_s: floa
         assert ours[0] == pytest.approx(theirs[0], abs=1e-9)  # type: ignore[index]
 
 
+def four_hours(setup: Setup, name: str, asked: list[float], dt_s: float) -> float:
+    """Return a device's energy over four hours from midday, one set-point an hour, MWh."""
+    plant = Plant(setup)
+    plant.reset(start_s=MORNING + 6 * 3600.0)
+    total = 0.0
+    for p_mw in asked:
+        for _ in range(round(3600.0 / dt_s)):
+            total += plant.step({name: Setpoint(p_mw)}, dt_s).devices[name].p_mw * dt_s / 3600.0
+    return total
+
+
+STORE = {"bus": "Bus 633", "e_capacity_MWh": 0.3, "p_max_MW": 0.2, "p_min_MW": -0.2}
+UP_AND_DOWN = [0.2, -0.15, 0.2, -0.2]
+
+
+@pytest.mark.parametrize(
+    ("kind", "config", "asked", "cut_s", "most_mwh"),
+    [
+        ("PV", {"bus": "Bus 675", "p_rated_MW": 0.3}, [0.05, 0.1, 0.15, 0.2], 360.0, 1e-3),
+        ("ESS", {**STORE, "self_discharge_per_h": 0.01}, [-0.2] * 4, 300.0, 1e-4),
+        ("ESS", {**STORE, "ramp_mw_per_min": 0.01}, UP_AND_DOWN, 300.0, 0.05),
+    ],
+    ids=["a ceiling across rows", "self-discharge at the limit", "a ramp at the limit"],
+)
+def test_what_depends_on_the_cut_is_as_small_as_the_page_says(
+    kind: str, config: dict[str, Any], asked: list[float], cut_s: float, most_mwh: float
+) -> None:
+    plain = load_setup("single_microgrid") | {"engine": "balanced"}
+    plain["microgrid_configs"][0]["devices"].append(device(kind, "x", **config))
+    setup = as_setup(plain)
+    coarse = four_hours(setup, "x", asked, 3600.0)
+    assert four_hours(setup, "x", asked, 1800.0) == pytest.approx(coarse, abs=1e-9)
+    assert 1e-9 < abs(four_hours(setup, "x", asked, cut_s) - coarse) < most_mwh
+
+
 def test_a_second_and_an_hour_are_steps_like_others(setup: Setup) -> None:
     plant = Plant(setup)
     plant.reset(start_s=MORNING)

@@ -1,0 +1,50 @@
+"""Whether what an environment was given are actions of its agents."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import isfinite
+
+import numpy as np
+
+from heron.errors import ConfigProblem
+from heron.policy.codec import FloatArray
+
+_NUMBERS = "fiu"
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+def actions_fit(actions: Mapping[str, FloatArray], shapes: Shapes) -> bool:
+    """Return whether there is a right array of finite numbers for each agent: nearly always.
+
+    Where not, `action_problems` says why; it also takes what can be made such an array.
+    """
+    if len(actions) != len(shapes):
+        return False
+    for agent, shape in shapes.items():
+        action = actions.get(agent)
+        if not isinstance(action, np.ndarray) or action.shape != shape:
+            return False
+        # the sum of squares is finite only if all are, and is there at once
+        if action.dtype.kind != "f" or not isfinite(action.dot(action)):
+            return False
+    return True
+
+
+def action_problems(actions: Mapping[str, FloatArray], shapes: Shapes) -> list[ConfigProblem]:
+    """Return everything that is wrong with the actions of a step."""
+    problems = [
+        ConfigProblem("actions", agent, f"one action for each of {', '.join(shapes)}")
+        for agent in sorted({*actions} ^ {*shapes})
+    ]
+    for agent, wanted in shapes.items():
+        if agent not in actions:
+            continue
+        where, action = f"actions[{agent}]", np.asarray(actions[agent])
+        if action.shape != wanted:
+            problems.append(ConfigProblem(where, action.shape, f"an action of shape {wanted}"))
+        elif action.dtype.kind not in _NUMBERS or not np.isfinite(action).all():
+            expected = "finite numbers; this is not finite"
+            problems.append(ConfigProblem(where, actions[agent], expected))
+    return problems
