@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from configparser import ConfigParser
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from controller.cli import _parser
 from controller.clock import calendar_beats
 from controller.runtime import CLOCK_MISSED_S, ControllerRuntime
 from heron.messaging.topics import CLOCK, COMMAND
@@ -79,3 +82,17 @@ def test_a_controller_without_a_clock_says_that_it_decides_nothing(
 
     run_in_virtual_time(main())
     assert [r.getMessage().split(" ")[0] for r in caplog.records].count("no_clock") == 1
+
+
+def test_the_unit_file_decides_by_the_calendar() -> None:
+    unit = ConfigParser(strict=False)
+    unit.optionxform = str  # type: ignore[assignment,method-assign]
+    unit.read(Path(__file__).parents[3] / "deploy/systemd/heron-controller.service")
+    program, command, *options = unit["Service"]["ExecStart"].split()
+    assert (program, command, options.pop()) == (
+        "/opt/heron/bin/heron",
+        "controller",
+        "$HERON_OPTIONS",
+    )
+    args = _parser().parse_args(options)
+    assert (args.setup, args.clock) == ("/etc/heron/setup/config.yml", "wall")

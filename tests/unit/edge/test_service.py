@@ -75,10 +75,11 @@ def test_the_unit_file_calls_the_program_as_it_is() -> None:
     assert service["Type"] == "notify"
 
 
-def test_the_unit_file_never_gives_up_on_a_broker_that_comes_late() -> None:
+@pytest.mark.parametrize("name", ["heron-edge", "heron-controller"])
+def test_the_unit_file_never_gives_up_on_a_broker_that_comes_late(name: str) -> None:
     unit = ConfigParser(strict=False)
     unit.optionxform = str  # type: ignore[assignment,method-assign]
-    unit.read(ROOT / "deploy/systemd/heron-edge.service")
+    unit.read(ROOT / f"deploy/systemd/{name}.service")
     assert unit["Unit"]["StartLimitIntervalSec"] == "0"
     assert unit["Service"]["Restart"] == "always"
     assert "StartLimitBurst" not in unit["Unit"]
