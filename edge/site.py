@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
-    BaseModel,
     ConfigDict,
     Field,
     SerializeAsAny,
@@ -25,10 +24,11 @@ from heron.errors import ConfigError, ConfigProblem
 from heron.powergrid.device_configs import DeviceConfig, TransformerConfig
 from heron.powergrid.kept_orders import lost_stops, orders_file, state_folder
 from heron.powergrid.modes import DRIVING, Mode
+from heron.powergrid.plain_numbers import PlainNumbers
 from heron.powergrid.registers.custom import MapConfig, load_map
 from heron.powergrid.setups.checks import beyond_its_range
 from heron.powergrid.setups.files import read_yaml
-from heron.powergrid.setups.models import device_config_class, known_types
+from heron.powergrid.setups.models import RESERVED_NAMES, device_config_class, known_types
 from heron.powergrid.setups.problems import problems_of
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_\-]*$")]
@@ -37,7 +37,7 @@ PublicKey = Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")]
 Address = Annotated[str, Field(pattern=r"^[^\s:]+:\d{1,5}$")]
 
 
-class _Frozen(BaseModel):
+class _Frozen(PlainNumbers):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
@@ -213,15 +213,8 @@ class SiteConfig(_Frozen):
     def _problems(self) -> Iterator[ConfigProblem]:
         if not self.devices and not self.meters:
             yield ConfigProblem("devices", (), "expected at least one device or meter")
+        yield from self._name_problems()
         links = {link.name for link in self.links}
-        units_named = [d.name for d in self.devices] + [m.name for m in self.meters]
-        for what, names in (
-            ("links", [link.name for link in self.links]),
-            ("devices, meters", units_named),
-        ):
-            for name, times in Counter(names).items():
-                if times > 1:
-                    yield ConfigProblem(what, name, f"used {times} times, expected once")
         places: dict[tuple[str, int], str] = {}
         kinds: tuple[tuple[str, Sequence[SiteDevice | SiteMeter]], ...] = (
             ("devices", self.devices),
@@ -243,6 +236,20 @@ class SiteConfig(_Frozen):
             if device.candidate is not None and device.policy is None:
                 where = f"devices[{i}].candidate"
                 yield ConfigProblem(where, str(device.candidate), "needs a policy to shadow")
+
+    def _name_problems(self) -> Iterator[ConfigProblem]:
+        units_named = [d.name for d in self.devices] + [m.name for m in self.meters]
+        for what, names in (
+            ("links", [link.name for link in self.links]),
+            ("devices, meters", units_named),
+        ):
+            for name, times in Counter(names).items():
+                if times > 1:
+                    yield ConfigProblem(what, name, f"used {times} times, expected once")
+        for name in units_named:
+            if name in RESERVED_NAMES and name != "head":
+                expected = f"another name; {name!r} is {RESERVED_NAMES[name]}"
+                yield ConfigProblem("devices, meters", name, expected)
 
 
 def load_site(path: Path) -> SiteConfig:

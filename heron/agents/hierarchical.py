@@ -116,7 +116,8 @@ class HierarchicalAgent(Agent):
         if self._reports is not None:
             self._reports[agent.agent_id] = agent.shown_upstream()
         if self._complete:
-            self._action = None
+            # commands of the former size cannot hold any longer
+            self._action = self.upstream_action = self.pending_action = None
             self.action  # noqa: B018 - builds it
         if self.registrar is not None:
             self.registrar.take_in(agent)

@@ -68,6 +68,23 @@ def test_it_ticks_and_is_commanded_in_event_driven_time(toy):
     assert env.get_heron_agent("b2").p_mw == 1.0
 
 
+def test_a_command_of_the_former_size_no_longer_holds(toy):
+    env = HeronEnvCore("site")
+    site = site_with(toy, "b1")
+    env.register_agent(site)
+    env.setup_event_driven()
+    env.setup_default_handlers()
+    env.submit_actions({"MG1": [2.0]})
+    env.run_event_driven(15.0)
+    assert site.subordinates["b1"].p_mw == 2.0
+    site.add_subordinate(toy.Battery("b2", tick_config=TICKS))
+    env.run_event_driven(25.0)  # its policy decides until it is told again
+    assert [b.p_mw for b in site.subordinates.values()] == [0.5, 1.0]
+    env.submit_actions({"MG1": [2.0, -2.0]})
+    env.run_event_driven(35.0)
+    assert [b.p_mw for b in site.subordinates.values()] == [2.0, -2.0]
+
+
 def test_an_id_that_the_environment_has_already_is_refused_and_nothing_changes(toy):
     env = HeronEnvCore("site")
     site = site_with(toy, "b1")

@@ -129,3 +129,13 @@ def test_a_stop_of_a_device_that_was_renamed_is_a_mistake(write, tmp_path: Path)
     assert load_site(write(GOOD)).devices[0].name == "ess1"
     with pytest.raises(ConfigError, match=r"devices = 'ess1': .*an operator stopped it"):
         load_site(write(GOOD.replace("name: ess1", "name: battery")))
+
+
+def test_a_device_is_not_called_as_everybody_is(write) -> None:
+    with pytest.raises(ConfigError, match="another name; 'all' is"):
+        load_site(write(GOOD.replace("name: ess1", "name: all")))
+
+
+def test_a_switch_is_no_number(write) -> None:
+    with pytest.raises(ConfigError, match="a number, not true or false"):
+        load_site(write(GOOD + "period_s: yes\n"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -76,7 +77,7 @@ def _registries_as_they_were(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in set(DEVICE_REGISTRY) - set(types):
         del DEVICE_REGISTRY[name]
     for name in set(sys.modules) - modules:
-        if "kiln" in name:
+        if "kiln" in name or name == "electrolyser":
             del sys.modules[name]
 
 
@@ -214,3 +215,15 @@ def test_a_package_that_cannot_be_loaded_is_one_mistake(
 def test_what_is_optimal_does_not_depend_on_imports() -> None:
     plain = load_setup("single_microgrid")
     assert fingerprint(as_setup(plain)) == fingerprint(as_setup({**plain, "imports": ["json"]}))
+
+
+def test_the_pages_own_device_is_known_to_the_setup_that_the_page_shows(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[3] / "docs" / "devices.md").read_text()
+    (code,) = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    (shown,) = re.findall(r"^```yaml\n(# config.yml\n.*?)^```", text, re.MULTILINE | re.DOTALL)
+    (tmp_path / "electrolyser.py").write_text(code)
+    page, raw = yaml.safe_load(shown), yaml.safe_load(site(tmp_path).read_text())
+    raw["imports"] = page["imports"]
+    raw["microgrid_configs"][0]["devices"] = page["microgrid_configs"][0]["devices"]
+    (tmp_path / "config.yml").write_text(yaml.safe_dump(raw))
+    assert read_setup(tmp_path).config.device("h2").type == "Electrolyser"

@@ -117,7 +117,7 @@ UP_AND_DOWN = [0.2, -0.15, 0.2, -0.2]
 @pytest.mark.parametrize(
     ("kind", "config", "asked", "cut_s", "most_mwh"),
     [
-        ("PV", {"bus": "Bus 675", "p_rated_MW": 0.3}, [0.05, 0.1, 0.15, 0.2], 360.0, 1e-3),
+        ("PV", {"bus": "Bus 675", "p_rated_MW": 0.3}, [0.2] * 4, 360.0, 1e-3),
         ("ESS", {**STORE, "self_discharge_per_h": 0.01}, [-0.2] * 4, 300.0, 1e-4),
         ("ESS", {**STORE, "ramp_mw_per_min": 0.01}, UP_AND_DOWN, 300.0, 0.05),
     ],
