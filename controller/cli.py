@@ -13,6 +13,7 @@ from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from controller.allocation import LIVES
 from controller.clock import calendar_beats
 from controller.cycle import ANSWER_S
 from controller.minds import PolicyMind, build_minds, require_all
@@ -21,7 +22,7 @@ from heron.errors import ConfigError, ConfigProblem
 from heron.messaging.address import BrokerAddress
 from heron.messaging.mqtt import MqttBus
 from heron.messaging.presence import require_alone
-from heron.messaging.wire import PlantClock
+from heron.messaging.wire import LONGEST_LIFE_S, PlantClock
 from heron.powergrid.agents import Scheme, scheme_of
 from heron.powergrid.kept_orders import KeptOrders, orders_file
 from heron.powergrid.setups import Setup, read_setup
@@ -221,6 +222,14 @@ def _positive(text: str) -> float:
     return value
 
 
+def _interval(text: str) -> float:
+    value = _positive(text)
+    longest = LONGEST_LIFE_S / LIVES
+    if value > longest:
+        raise argparse.ArgumentTypeError(f"{text}: expected at most {longest:g}: commands expire")
+    return value
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="heron controller",
@@ -273,7 +282,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add(
         "--interval",
-        type=_positive,
+        type=_interval,
         metavar="S",
         help="plant seconds between two decisions when there is no lock-step "
         "(default: the setup's step_s)",

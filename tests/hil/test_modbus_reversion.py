@@ -87,7 +87,7 @@ async def test_a_killed_edge_leaves_a_device_that_reverts_by_itself() -> None:
                     if status.online:
                         break
             command = Command(
-                agent="gen1", sequence=1, p_mw=0.8, ttl_s=1e6, issuer="MG1", sent_s=time.time()
+                agent="gen1", sequence=1, p_mw=0.8, ttl_s=86_400.0, issuer="MG1", sent_s=time.time()
             )
             await bus.publish(COMMAND, command, agent="gen1")
             await wait_for(port, lambda s: s is not None and s.p_mw == 0.8, wall_s=20)
