@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 import simulator.physics as physics
+from edge.site import SiteConfig
 from heron.cli.setups import run
 from heron.errors import ConfigError
 from heron.powergrid.agents import DEVICE_REGISTRY, scheme_of
@@ -227,3 +228,15 @@ def test_the_pages_own_device_is_known_to_the_setup_that_the_page_shows(tmp_path
     raw["microgrid_configs"][0]["devices"] = page["microgrid_configs"][0]["devices"]
     (tmp_path / "config.yml").write_text(yaml.safe_dump(raw))
     assert read_setup(tmp_path).config.device("h2").type == "Electrolyser"
+
+
+def test_a_type_of_an_installed_package_may_stand_in_an_edges_site_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package(tmp_path, KILN)
+    monkeypatch.syspath_prepend(tmp_path)
+    kiln = {"name": "kiln", "type": "Kiln", "link": "yard", "unit": 2, "config": {"p_rated_mw": 1}}
+    links = [{"name": "yard", "address": "10.0.0.5:502"}]
+    whole = {"site": "a", "broker": "mqtt://127.0.0.1:1883", "links": links, "devices": [kiln]}
+    (device,) = SiteConfig.model_validate(whole).devices
+    assert device.config.p_range_mw == (-1.0, 0.0)
