@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 import signal
 import sys
 from collections import deque
@@ -28,6 +29,10 @@ logger = logging.getLogger(__name__)
 KEPT_LINES = 20
 TERM_S = 5.0
 """Wall seconds that a child has to end by itself after it was told to."""
+
+
+_RAISED = re.compile(r"(?!ExceptionGroup)[\w.]+(Error|Exception)\b")
+"""How a traceback names what was raised; a group says less than its parts."""
 
 
 class ChildFailed(HeronError):
@@ -164,10 +169,15 @@ class Child:
 
 
 def _telling(lines: Sequence[str]) -> str:
-    """Return the line that says why: the program's own error line, or else the last one."""
+    """Return the line that says why: the program's own, or what was raised, or else the last."""
     for line in reversed(lines):
         if line.startswith("heron: "):
             return line.removeprefix("heron: ")
+    for line in reversed(lines):
+        # an exception group draws its parts with these marks
+        text = line.lstrip(" |+-")
+        if _RAISED.match(text):
+            return text
     return lines[-1] if lines else ""
 
 

@@ -141,3 +141,25 @@ async def test_a_broker_that_is_not_there_is_said_in_one_line() -> None:
 def test_memory_of_a_process_that_is_gone_is_unknown() -> None:
     assert (memory_mb(os.getpid()) or 0.0) > 5.0
     assert memory_mb(2**30) is None
+
+
+@pytest.mark.parametrize(
+    ("lines", "why"),
+    [
+        (["heron: edge: no broker", "  more"], "edge: no broker"),
+        (
+            [
+                "  | ExceptionGroup: unhandled (1 sub-exception)",
+                "  +-+---------------- 1 ----------------",
+                "    | KeyError: 'ess9'",
+                "    +------------------------------------",
+            ],
+            "KeyError: 'ess9'",
+        ),
+        (["Traceback (most recent call last):", "heron.x.OddError: why"], "heron.x.OddError: why"),
+        (["something", "last words"], "last words"),
+        ([], ""),
+    ],
+)
+def test_what_a_child_died_of_is_said(lines: list[str], why: str) -> None:
+    assert str(ChildFailed("edge", 1, lines)) == "edge ended with 1" + (f": {why}" if why else "")
