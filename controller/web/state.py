@@ -41,7 +41,8 @@ def loop_state(
         ],
         "market": None if tally.last_market is None else tally.last_market.model_dump(),
         "policies": [tally.policy_reports[a].model_dump() for a in sorted(tally.policy_reports)],
-        "alarms": [a.model_dump() for a in list(tally.alarms)[-10:]],
+        # what is said for information only, such as a roll call, is no alarm
+        "alarms": [a.model_dump() for a in tally.alarms if a.severity != "info"][-10:],
     }
 
 

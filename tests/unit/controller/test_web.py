@@ -12,7 +12,7 @@ from heron.errors import ConfigError
 from heron.messaging.bus import InMemoryBus
 from heron.messaging.tally import Tally
 from heron.messaging.topics import MODE
-from heron.messaging.wire import Point, Status, Telemetry
+from heron.messaging.wire import Alarm, Point, Status, Telemetry
 from heron.powergrid.setups import read_setup
 
 
@@ -155,3 +155,11 @@ async def test_what_a_killed_edge_left_on_the_broker_is_shown_as_offline(site: S
         async with site.session.get(site.url + "/metrics") as answer:
             text = await answer.text()
         assert f'heron_agent_online{{agent="ess1"}} {int(online)}' in text
+
+
+async def test_what_is_said_for_information_is_no_alarm(site: Site) -> None:
+    for severity in ("info", "warning"):
+        alarm = Alarm(agent="MG1", severity=severity, text=f"of {severity}")
+        site.tally.take("alarm", "MG1", alarm, 0.0)
+    _, state = await site.json("/state")
+    assert [alarm["text"] for alarm in state["alarms"]] == ["of warning"]
