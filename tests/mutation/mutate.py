@@ -34,6 +34,14 @@ EQUIVALENT = (
     "reading.p_mw + reading.q_mvar + reading.v_pu + reading.v_min_pu",
     "reading.p_mw + reading.q_mvar + reading.v_pu",
     "reading.p_mw + reading.q_mvar",
+    "shown + previous.p_mw",
+    "p + q",
+    # Where a narrower interval cuts nothing, it does not matter whether it is asked.
+    "takes <= low <= high <= gives",
+    "-s_max <= low <= high <= s_max",
+    "-s_max",
+    "-beside <= low <= high <= beside",
+    "-beside",
     # At this size self-discharge is beyond what numbers can show.
     "self.self_discharge_per_h < _NEGLIGIBLE",
     # No power, nothing drawn, whichever way it is counted.

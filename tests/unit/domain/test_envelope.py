@@ -206,6 +206,28 @@ def test_a_rule_that_changes_both_powers_is_named_once() -> None:
     assert decide(5.0, 5.0).reasons == (ClipReason.POWER_LIMIT,)
 
 
+def test_a_power_that_a_rule_just_allows_is_not_said_to_be_cut_by_it() -> None:
+    store = replace(STORE, q_min_mvar=-0.2, q_max_mvar=0.2)
+    gives_mw = store.storage.p_range_mw(0.5, HOUR)[1]
+    assert gives_mw < store.p_max_mw
+    assert decide(gives_mw, 0.9, limits=store) == Limited(
+        Setpoint(gives_mw, 0.9), Setpoint(gives_mw, 0.2), (ClipReason.POWER_LIMIT,)
+    )
+    inverter = DeviceLimits(-0.3, 0.3, -0.5, 0.5, s_max_mva=0.5)
+    beside_mvar = math.sqrt(0.5**2 - 0.3**2)
+    assert decide(0.9, beside_mvar, limits=inverter) == Limited(
+        Setpoint(0.9, beside_mvar), Setpoint(0.3, beside_mvar), (ClipReason.POWER_LIMIT,)
+    )
+    active = DeviceLimits(-1.0, 1.0, s_max_mva=0.5)
+    assert decide(0.5, 0.2, limits=active) == Limited(
+        Setpoint(0.5, 0.2), Setpoint(0.5, 0.0), (ClipReason.POWER_LIMIT,)
+    )
+
+
+def test_numbers_whose_sum_is_too_large_are_finite_all_the_same() -> None:
+    assert decide(1.5e308, 1.5e308).applied == Setpoint(1.0, 0.5)
+
+
 BAND = replace(DeviceLimits(-1.0, 1.0, -1.0, 1.0), v_band_pu=(0.95, 1.05))
 HIGH = DeviceReading(p_mw=0.4, q_mvar=0.1, v_pu=1.04, v_min_pu=1.02, v_max_pu=1.06)
 LOW = DeviceReading(p_mw=0.4, q_mvar=0.1, v_pu=0.96, v_min_pu=0.94, v_max_pu=0.98)
