@@ -88,7 +88,7 @@ class Status(Message):
     mode: ModeName | None = None
     version: str = ""
     detail: Line = ""
-    process: str = ""
+    process: Line = ""
     sent_s: float = 0.0
 
 
