@@ -240,7 +240,7 @@ class OperatorDesk:
             step=current.signal.step,
             time_s=current.signal.time_s,
             protocol=self._protocol,
-            participants=tuple(current.reports),
+            participants=tuple(n for n in self._dso.subordinates if n in current.reports),
             missing=tuple(missing),
             price_usd_per_mwh=_common_price(told, current.reports),
             energy_mwh=sum(max(0.0, t["trade_mwh"]) for t in trades.values()),
