@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
+from operator import call
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -62,9 +64,7 @@ class JointEncoder:
         Raises:
             ManifestMismatch: A feature has other fields than the codec says.
         """
-        values: list[float] = []
-        for read in self._readers:
-            values += read()
+        values = list(chain.from_iterable(map(call, self._readers)))
         if len(values) != self._size:
             raise ManifestMismatch(self._wrong_size())
         joint: FloatArray = (self._single(values) / self._scale).astype(np.float32)

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from heron.errors import ConfigError
 from heron.powergrid.device_configs import DAY_S, DeviceConfig
-from heron.powergrid.quantities import AreaReading, DeviceReading, Measurements
+from heron.powergrid.quantities import DeviceReading, Measurements
 
 if TYPE_CHECKING:
     from heron.powergrid.setups import Setup
@@ -39,12 +39,13 @@ _make = tuple.__new__
 """Builds a named tuple without the detour through its keywords: every step is accounted."""
 
 
-_Cost: TypeAlias = Callable[[DeviceReading, DeviceReading, float, float], float]
-_Meter: TypeAlias = tuple[str, _Cost, Callable[[DeviceReading], float]]
-"""A device, its cost of a step, and what it has in store, as its configuration says."""
+_OfReading: TypeAlias = Callable[[DeviceReading], float]
+_OfStep: TypeAlias = Callable[[DeviceReading, DeviceReading, float, float], float]
+_Meter: TypeAlias = tuple[str, _OfReading, _OfStep | None, _OfReading]
+"""A device: running cost, cost of what happens once, what is in store, as it is configured."""
 
-_Part: TypeAlias = "tuple[str, float, float, AreaReading, dict[str, float]]"
-"""An area, its cost, its safety, what happened in it, and its devices' costs."""
+_Part: TypeAlias = "tuple[float, float, float, float, dict[str, float]]"
+"""The account of an area without the reward, in the order of `AgentAccounts`."""
 
 
 class AgentAccounts(NamedTuple):
@@ -123,14 +124,17 @@ class Accountant:
         if self._revalued and time_s // DAY_S != after.time_s // DAY_S:
             turn = STORED_ENERGY_VALUE * self._mean_price(after.time_s) - store_value
         earlier, later, meters, areas = before.devices, after.devices, after.meters, after.areas
-        parts: list[_Part] = []
+        parts: list[tuple[str, _Part]] = []
         total_cost = total_safety = total_violation = imports = 0.0
         for name, devices in self._microgrids:
             own: dict[str, float] = {}
             running = stored = 0.0
-            for device, cost_usd, stored_mwh in devices:
+            for device, cost_usd_per_h, one_off_usd, stored_mwh in devices:
                 was, now = earlier[device], later[device]
-                own[device] = paid = cost_usd(was, now, time_s, dt_s)
+                paid = cost_usd_per_h(now) * dt_s / 3600.0
+                if one_off_usd is not None:
+                    paid += one_off_usd(was, now, time_s, dt_s)
+                own[device] = paid
                 running += paid
                 if now.soc is not None:
                     stored += stored_mwh(now) - stored_mwh(was)
@@ -139,21 +143,22 @@ class Accountant:
             imported = -meters[name].p_mw
             imports += imported
             cost = running + price * imported * h - store_value * stored
-            area = areas[name]
-            violation = area.violation_pu
-            safety = (violation + area.overload_pu) * h
+            v_min, v_max, under, over, _, _, overload, _ = areas[name]
+            violation = under + over
+            safety = (violation + overload) * h
             total_cost += cost
             total_safety += safety
             total_violation += violation
-            parts.append((name, cost, safety, area, own))
+            parts.append((name, (cost, safety, v_min, v_max, own)))
         cost = price * (meters[HEAD].p_mw - imports) * h
-        area = areas[self._dso]
-        violation = area.violation_pu
-        safety = (violation + area.overload_pu) * h
-        parts.append((self._dso, cost, safety, area, {}))
-        return self._settle(
-            parts, total_cost + cost, total_safety + safety, total_violation + violation
-        )
+        v_min, v_max, under, over, _, _, overload, _ = areas[self._dso]
+        violation = under + over
+        safety = (violation + overload) * h
+        feeder: _Part = (cost, safety, v_min, v_max, {})
+        total_cost, total_safety = total_cost + cost, total_safety + safety
+        agents, reward = self._settle(parts, feeder, total_cost, total_safety)
+        total_violation += violation
+        return _make(StepAccounts, (agents, reward, total_cost, total_safety, total_violation))
 
     def _mean_price(self, time_s: float) -> float:
         """Return the mean price of a day, remembered until another day is asked for."""
@@ -164,28 +169,23 @@ class Accountant:
         return self._mean_of_day[1]
 
     def _settle(
-        self, parts: Sequence[_Part], cost_usd: float, safety: float, violation_pu: float
-    ) -> StepAccounts:
-        """Return the account, given each area's part, the feeder's last, and the totals."""
-        penalty = self._penalty
+        self, parts: Sequence[tuple[str, _Part]], feeder: _Part, cost_usd: float, safety: float
+    ) -> tuple[dict[str, AgentAccounts], float]:
+        """Return the account of each area and the reward of the whole, given the totals."""
+        penalty, unsafe = self._penalty, feeder[1]
         total = -cost_usd - penalty * safety
-        share = total / len(self._microgrids)
-        of_feeder = parts[-1][2]
+        share = total / len(parts)
         agents: dict[str, AgentAccounts] = {}
-        for name, cost, unsafe, area, own in parts:
-            if name == self._dso:
-                reward = -cost - penalty * unsafe
-            elif self._share:
-                reward = share
-            else:
-                reward = -cost - penalty * (unsafe + of_feeder)
-            part = (reward, cost, unsafe, area.v_min_pu, area.v_max_pu, own)
-            agents[name] = _make(AgentAccounts, part)
-        return _make(StepAccounts, (agents, total, cost_usd, safety, violation_pu))
+        for name, part in parts:
+            reward = share if self._share else -part[0] - penalty * (part[1] + unsafe)
+            agents[name] = _make(AgentAccounts, (reward, *part))
+        agents[self._dso] = _make(AgentAccounts, (-feeder[0] - penalty * unsafe, *feeder))
+        return agents, total
 
 
 def _meter(name: str, config: DeviceConfig) -> _Meter:
-    return name, config.cost_usd, config.stored_mwh
+    once = type(config).one_off_usd is not DeviceConfig.one_off_usd
+    return name, config.cost_usd_per_h, config.one_off_usd if once else None, config.stored_mwh
 
 
 def lasts_several_days(config: SetupConfig) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 TOLERANCE_MW = 1e-9
@@ -23,6 +23,7 @@ class ConnectionLimits:
     Attributes:
         p_export_max_mw: Most that it may export; None: no limit.
         p_import_max_mw: Most that it may import, positive; None: no limit.
+        given: Whether there is any limit.
 
     Raises:
         ValueError: A limit is negative or not finite: it would hold nothing.
@@ -30,16 +31,14 @@ class ConnectionLimits:
 
     p_export_max_mw: float | None = None
     p_import_max_mw: float | None = None
+    given: bool = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         for way, p_mw in (("export", self.p_export_max_mw), ("import", self.p_import_max_mw)):
             if p_mw is not None and not 0.0 <= p_mw < math.inf:
                 raise ValueError(f"p_{way}_max_mw {p_mw}: expected 0 or more, or none at all")
-
-    @property
-    def given(self) -> bool:
-        """Whether there is any limit."""
-        return self.p_export_max_mw is not None or self.p_import_max_mw is not None
+        given = self.p_export_max_mw is not None or self.p_import_max_mw is not None
+        object.__setattr__(self, "given", given)
 
     def __str__(self) -> str:
         ways = (("export", self.p_export_max_mw), ("import", self.p_import_max_mw))

@@ -107,10 +107,10 @@ class DeviceConfig(PlainNumbers):
         """Return what it costs to run as the reading shows; override it in a new device."""
         return 0.0
 
-    def cost_usd(
+    def one_off_usd(
         self, before: DeviceReading, after: DeviceReading, time_s: float, dt_s: float
     ) -> float:
-        """Return the cost of one step: the running cost, and what happens once.
+        """Return what a step costs beside its running cost; override it in a new device.
 
         Args:
             before: Reading before the step.
@@ -118,7 +118,7 @@ class DeviceConfig(PlainNumbers):
             time_s: Plant time at which the step began.
             dt_s: Its length.
         """
-        return self.cost_usd_per_h(after) * dt_s / 3600.0
+        return 0.0
 
     def stored_mwh(self, reading: DeviceReading) -> float:
         """Return the stored energy that belongs to the microgrid and is worth money.

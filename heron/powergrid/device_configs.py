@@ -96,13 +96,12 @@ class GeneratorConfig(DeviceConfig):
         a, b, c = self.cost_curve_coefs
         return a * p * p + b * p + c
 
-    def cost_usd(
+    def one_off_usd(
         self, before: DeviceReading, after: DeviceReading, time_s: float, dt_s: float
     ) -> float:
-        """Fuel, and the start if it started."""
+        """Return the cost of the start, if it started."""
         started = self.unit_commitment and before.p_mw <= 0.0 < after.p_mw
-        running = self.cost_usd_per_h(after) * dt_s / 3600.0
-        return running + self.startup_cost_usd if started else running
+        return self.startup_cost_usd if started else 0.0
 
 
 class StorageConfig(DeviceConfig):
@@ -329,7 +328,7 @@ class TransformerConfig(DeviceConfig):
         """Where the tap goes when nothing is heard."""
         return Setpoint(0.0, 0.0, self.safe_tap)
 
-    def cost_usd(
+    def one_off_usd(
         self, before: DeviceReading, after: DeviceReading, time_s: float, dt_s: float
     ) -> float:
         """Wear of the moves of this step."""
@@ -417,7 +416,7 @@ class EVChargerConfig(DeviceConfig):
         """The car's battery."""
         return StorageLimits(self.e_capacity_mwh, ch_eff=self.ch_eff, dsc_eff=self.dsc_eff)
 
-    def cost_usd(
+    def one_off_usd(
         self, before: DeviceReading, after: DeviceReading, time_s: float, dt_s: float
     ) -> float:
         """Energy that the car lacks when it leaves, counted in the step in which it leaves."""

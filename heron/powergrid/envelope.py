@@ -181,13 +181,16 @@ def admit(
         admitting it again under the same circumstances changes nothing.
     """
     p, q, tap = proposed
-    # One sum is finite if all its parts are; that they are not is looked into when it is not.
-    if not isfinite(p + q) and not (isfinite(p) and isfinite(q)):
+    p_fits = limits.p_min_mw <= p <= limits.p_max_mw
+    q_fits = limits.q_min_mvar <= q <= limits.q_max_mvar
+    # The limits are finite, and so is what lies between them.
+    if not (p_fits and q_fits) and not (isfinite(p) and isfinite(q)):
         return Refused(proposed, (ClipReason.NOT_FINITE,))
     if reading is None or not 0.0 < dt_s < _INF:
         return Refused(proposed, (ClipReason.STALE_DATA,))
+    # One sum is finite only if all its parts are.
     shown = reading.p_mw + reading.q_mvar + reading.v_pu + reading.v_min_pu + reading.v_max_pu
-    if not isfinite(shown if previous is None else shown + previous.p_mw):
+    if not isfinite(shown if previous is None else shown + previous[0]):
         return Refused(proposed, (ClipReason.STALE_DATA,))
     free = limits.only_ranges
     if not (free or _shows_enough(reading, limits)):
@@ -195,22 +198,24 @@ def admit(
     if not reading.connected:
         return Refused(proposed, (ClipReason.DISCONNECTED,))
 
+    if free and p_fits and q_fits and tap is None:
+        return _make(Admitted, (proposed,))
+
     reasons: list[ClipReason] = []
-    low, high = limits.p_min_mw, limits.p_max_mw
-    if not low <= p <= high:
-        p = _clip(p, low, high, ClipReason.POWER_LIMIT, reasons)
+    if not p_fits:
+        p = _clip(p, limits.p_min_mw, limits.p_max_mw, ClipReason.POWER_LIMIT, reasons)
     if not free:
         p = _admit_p(p, limits, reading, previous, dt_s, reasons)
-    low, high = limits.q_min_mvar, limits.q_max_mvar
-    if not low <= q <= high:
-        q = _clip(q, low, high, ClipReason.POWER_LIMIT, reasons)
+    if not q_fits:
+        q = _clip(q, limits.q_min_mvar, limits.q_max_mvar, ClipReason.POWER_LIMIT, reasons)
     if not free:
         q = _admit_q(q, p, limits, reading, reasons)
     if tap is not None:
         tap = _admit_tap(tap, limits, reading, dt_s=dt_s, reasons=reasons)
     if not reasons or (p, q, tap) == proposed:
         return _make(Admitted, (proposed,))
-    return Limited(proposed, Setpoint(p, q, tap), tuple(dict.fromkeys(reasons)))
+    applied = _make(Setpoint, (p, q, tap))
+    return _make(Limited, (proposed, applied, tuple(dict.fromkeys(reasons))))
 
 
 def _shows_enough(reading: DeviceReading, limits: DeviceLimits) -> bool:

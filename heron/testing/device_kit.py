@@ -159,8 +159,6 @@ def _ways(
     """Yield the ways in which a device is told something."""
     yield "apply_action", lambda: agent.apply_action(action)
     yield "take_action", lambda: agent.take_action(action)
-    if not agent.action.dim_d:
-        yield "apply_part", lambda: agent.apply_part([0.0, *action.tolist()], 1)
     far = 2.0 * max(abs(agent.limits.p_min_mw), abs(agent.limits.p_max_mw), 1.0)
     wanted = Setpoint(float(rng.uniform(-far, far)), tap=agent.setpoint.tap)
     yield "command", lambda: agent.command(wanted)
@@ -177,6 +175,9 @@ def _beyond(agent: DeviceAgent, previous: Setpoint) -> Iterator[str]:
     passed = admit(agent.proposal, limits, agent.reading, previous, agent.dt_s).applied
     if now != (previous if passed is None else passed):
         yield f"leads to {now}, where the envelope lets {passed} pass"
+    lets = admit(agent.proposal, limits, agent.reading, now, agent.dt_s).applied
+    if (said := agent.admit(agent.proposal).applied) != lets:
+        yield f"admit() says {said}, where the envelope lets {lets} pass"
     if now != previous and not limits.p_min_mw <= now.p_mw <= limits.p_max_mw:
         yield f"leads to {now.p_mw} MW, outside the limits"
     tap = now.tap

@@ -26,8 +26,8 @@ def actions_fit(actions: Mapping[str, FloatArray], shapes: Shapes) -> bool:
         action = actions.get(agent)
         if not isinstance(action, np.ndarray) or action.shape != shape:
             return False
-        # the sum of squares is finite only if all are, and is there at once
-        if action.dtype.kind != "f" or not isfinite(action.dot(action)):
+        # a sum is finite only if all are; of few numbers, plain ones are added up sooner
+        if action.dtype.kind != "f" or not isfinite(sum(action.tolist())):
             return False
     return True
 

@@ -10,6 +10,7 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from contextlib import ExitStack
 from math import isfinite
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,8 @@ DIVERGED_PENALTY = 1000.0
 """What each agent loses when no power-flow solution is found, which also ends the episode: about
 what a day of doing nothing costs on the setup that ships."""
 
+
+_is_direct = attrgetter("is_direct")
 
 StepReturn = tuple[
     dict[str, FloatArray],
@@ -414,11 +417,12 @@ class NetworkedGridEnv(PettingZooParallelEnv):
         Raises:
             ValueError: A protocol made an action that a device cannot take; none is told anything.
         """
-        if self.centralized and all(agent.is_direct for agent in self.agent_dict.values()):
-            for agent_id, agent in self.agent_dict.items():
+        agents = self.agent_dict
+        if self.centralized and all(map(_is_direct, agents.values())):
+            for agent_id, agent in agents.items():
                 agent.apply_action(actions[agent_id])
         else:
-            self.apply_actions({agent: actions[agent] for agent in self.possible_agents})
+            self.apply_actions({a: actions[a] for a in agents})
         return {device_id: device.setpoint for device_id, device in self._devices}
 
     def _seen(self, measurements: Measurements) -> Measurements:

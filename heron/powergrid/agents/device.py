@@ -16,7 +16,13 @@ from heron.errors import ConfigError
 from heron.policy.codec import ActionMapping, SetpointSpec
 from heron.powergrid.device_configs import CustomDeviceConfig, DeviceConfig
 from heron.powergrid.envelope import Admitted, DeviceLimits, EnvelopeResult, admit
-from heron.powergrid.features import ElectricalBasePh, PowerLimits, StatusBlock, StorageBlock
+from heron.powergrid.features import (
+    ElectricalBasePh,
+    InverterBasedSource,
+    PowerLimits,
+    StatusBlock,
+    StorageBlock,
+)
 from heron.powergrid.quantities import DeviceReading, Setpoint
 from heron.powergrid.setups.problems import problems_of
 from heron.protocols import Protocol
@@ -101,6 +107,7 @@ class DeviceAgent(FieldAgent):
         self.takes_prices = type(self).take_prices is not DeviceAgent.take_prices
         self._electrical: ElectricalBasePh | None = None
         self._status: StatusBlock | None = None
+        self._source: InverterBasedSource | None = None
         self._storage: StorageBlock | None = None
 
     @classmethod
@@ -117,6 +124,7 @@ class DeviceAgent(FieldAgent):
         super().complete()
         self._electrical = self.find_feature(ElectricalBasePh)
         self._status = self.find_feature(StatusBlock)
+        self._source = self.find_feature(InverterBasedSource)
         self._storage = self.find_feature(StorageBlock)
 
     def find_feature(self, kind: type[FeatureT]) -> FeatureT | None:
@@ -222,14 +230,17 @@ class DeviceAgent(FieldAgent):
     def take_reading(self, reading: DeviceReading) -> None:
         """Fill the features from what the device shows."""
         self.reading = reading
+        p_mw = reading.p_mw
         if (electrical := self._electrical) is not None:
-            electrical.p_MW = reading.p_mw
+            electrical.p_MW = p_mw
             electrical.q_MVAr = reading.q_mvar
             electrical.v_pu = reading.v_pu
+        if (source := self._source) is not None:
+            source.output = p_mw / source.p_rated_MW
         if (status := self._status) is not None:
-            status.in_service = 1.0 if reading.connected else 0.0
-        if (storage := self._storage) is not None and reading.soc is not None:
-            storage.soc = reading.soc
+            status.row = (1.0,) if reading.connected else (0.0,)
+        if (storage := self._storage) is not None and (soc := reading.soc) is not None:
+            storage.soc = soc
 
     def take_prices(self, time_s: float, price: float, day: tuple[float, ...]) -> None:
         """Take in what the coordinator knows of prices; a store overrides it.
@@ -246,12 +257,18 @@ class DeviceAgent(FieldAgent):
         Raises:
             ValueError: The action has the wrong shape or is not finite.
         """
-        values = self.checked_action(action).tolist()
-        decode = self._decode or self._prepare_decoding()
-        return decode(values, 0)
+        return self.part_decoder()(self.checked_action(action).tolist(), 0)
+
+    def part_decoder(self) -> PartDecoder:
+        """Return what turns finite numbers into a set-point, for whoever does so every step.
+
+        What no number is for stays as it is.
+        """
+        if self._decode is None:
+            self._decode = self._prepare_decoding()
+        return self._decode
 
     def _prepare_decoding(self) -> PartDecoder:
-        """Make what turns numbers into a set-point; what no number is for stays as it is."""
         decoders = [(spec.quantity, spec.decoder()) for spec in self.setpoint_specs()]
 
         def both(values: Sequence[float], start: int) -> Setpoint:
@@ -269,11 +286,10 @@ class DeviceAgent(FieldAgent):
                     tap = round(decode(values[i]))
             return Setpoint(p, q, tap)
 
-        self._decode = some
         if [quantity for quantity, _ in decoders] == ["p_mw", "q_mvar"]:  # as nearly all are
             (_, decode_p), (_, decode_q) = decoders
-            self._decode = both
-        return self._decode
+            return both
+        return some
 
     def action_for(self, p_mw: float, q_mvar: float = 0.0) -> Vector:
         """Return the action that asks for a power: the inverse of `propose`."""
@@ -293,8 +309,11 @@ class DeviceAgent(FieldAgent):
 
     def command(self, setpoint: Setpoint, dt_s: float | None = None) -> EnvelopeResult:
         """Propose a set-point to the envelope and take over what it lets pass."""
-        self.result = result = self.admit(setpoint, dt_s)
-        self.proposal = setpoint
+        if dt_s is None:
+            dt_s = self.dt_s
+        # the envelope itself, not `admit`: a subclass cannot come between the two
+        result = admit(setpoint, self.limits, self.reading, self.setpoint, dt_s)
+        self.result, self.proposal = result, setpoint
         if type(result) is Admitted:
             self.setpoint = setpoint
         elif (applied := result.applied) is not None:
@@ -304,16 +323,6 @@ class DeviceAgent(FieldAgent):
     def apply_action(self, action: ArrayLike) -> None:
         """Propose what an action asks for; the envelope leaves ``setpoint``."""
         self.command(self.propose(action))
-
-    def apply_part(self, values: Sequence[float], start: int) -> None:
-        """Apply this device's part of a joint action.
-
-        Args:
-            values: Finite plain numbers, of which the device's own are there.
-            start: Where its own begin.
-        """
-        decode = self._decode or self._prepare_decoding()
-        self.command(decode(values, start))
 
     def reset_agent(self, **kwargs: Any) -> None:
         """Forget readings and set-points."""

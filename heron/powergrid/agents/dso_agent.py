@@ -129,10 +129,9 @@ class DSOAgent(SystemAgent):
         day_ahead: tuple[float, ...] = (),
     ) -> None:
         """Fill its features from the meter at the head and the market."""
-        metrics = self._metrics
-        metrics.p_MW, metrics.q_MVAr = head.p_mw, head.q_mvar
-        metrics.load_MW = head.p_mw
-        metrics.dv_min_pu, metrics.dv_max_pu = head.v_min_pu - 1.0, head.v_max_pu - 1.0
+        p_mw = head.p_mw
+        v_min, v_max = head.v_min_pu - 1.0, head.v_max_pu - 1.0
+        self._metrics.row = (p_mw, head.q_mvar, p_mw, v_min, v_max)
         self._market.update(time_s, price_usd_per_mwh, day_ahead)
         self._clock.update(time_s)
         self.time_s = time_s

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from heron.agents import Agent
-from heron.core import COORDINATOR_LEVEL, CoordinatorAgentState, Policy
+from heron.core import COORDINATOR_LEVEL, Action, CoordinatorAgentState, Policy
 from heron.errors import ConfigError, ConfigProblem, StaleDataError
 from heron.policy.codec import ActionMapping, SetpointSpec
 from heron.powergrid.accounting import STORED_ENERGY_VALUE
-from heron.powergrid.agents.device import DEFAULT_DT_S, DeviceAgent
+from heron.powergrid.agents.device import DEFAULT_DT_S, DeviceAgent, PartDecoder
 from heron.powergrid.agents.registry import DEVICE_REGISTRY
 from heron.powergrid.agents.timed import TimedAgent
 from heron.powergrid.agents.view import MicrogridView
-from heron.powergrid.connection import NO_LIMITS
 from heron.powergrid.device_configs import guide_spelling
+from heron.powergrid.envelope import EnvelopeResult
 from heron.powergrid.features import (
     BusVoltages,
     LineFlows,
@@ -29,7 +29,7 @@ from heron.powergrid.features import (
     Timeliness,
     TimeOfDay,
 )
-from heron.powergrid.quantities import MeterReading, Setpoint
+from heron.powergrid.quantities import Setpoint
 from heron.powergrid.setups.models import DeviceEntry, MicrogridConfig
 from heron.protocols import Coordination, Protocol, SetpointProtocol
 from heron.scheduling import TickConfig
@@ -107,6 +107,8 @@ class PowerGridAgent(GridAgent):
 
     def _prepare(self) -> None:
         self._followed: NDArray[np.float64] | None = None
+        self._view: MicrogridView | None = None
+        self._measured = self._measured_voltages
         super()._prepare()
 
     def set_state(self) -> None:
@@ -149,54 +151,46 @@ class PowerGridAgent(GridAgent):
         Raises:
             StaleDataError: The view lacks a device.
         """
-        meter = view.meter
+        time_s, meter, readings, price, day, limits, age_s = view
         market = self._market
-        market.update(view.time_s, view.price_usd_per_mwh, view.day_ahead)
-        self._clock.update(view.time_s)
-        energy_value = STORED_ENERGY_VALUE * market.day_mean
+        market.update(time_s, price, day)
+        self._clock.update(time_s)
+        price, day_mean = market.row[:2]
+        energy_value = STORED_ENERGY_VALUE * day_mean
         v_min, v_max = meter.v_min_pu, meter.v_max_pu
-        voltages = [meter.v_pu]
         injected = 0.0
-        readings = view.devices
-        for name, device in self.devices.items():
+        for name, device in self._own_devices:
             reading = readings.get(name)
             if reading is None:
                 raise StaleDataError(f"{self.agent_id}: no reading of {name}")
             device.take_reading(reading)
             device.energy_value = energy_value
             if device.takes_prices:
-                device.take_prices(view.time_s, market.price, view.day_ahead)
+                device.take_prices(time_s, price, day)
             injected += reading.p_mw
-            voltages.append(reading.v_pu)
             if reading.connected:
                 # comparisons: this runs every step, and min() and max() cost several times as much
                 v_min = reading.v_min_pu if reading.v_min_pu < v_min else v_min
                 v_max = reading.v_max_pu if reading.v_max_pu > v_max else v_max
-        self._take_network(meter, voltages, v_min, v_max, injected)
+        bus = self._voltages
+        bus.row, bus.measured, self._view = (v_min, v_max), self._measured, view
+        p_mw, q_mvar = meter.p_mw, meter.q_mvar
+        self._metrics.row = (p_mw, q_mvar, injected - p_mw, v_min - 1.0, v_max - 1.0)
+        self._flows.row = (math.hypot(p_mw, q_mvar) / self.rating_mva,)
         if self.timeliness is not None:
-            self.timeliness.age = view.age_s / self.dt_s
-        self.time_s = view.time_s
-        self.connection = view.limits
+            self.timeliness.age = age_s / self.dt_s
+        self.time_s, self.connection = time_s, limits
+
+    def _measured_voltages(self) -> list[float]:
+        """Return the voltages of the last view: at the connection, then at each device."""
+        view = self._view
+        if view is None:
+            return []
+        return [view.meter.v_pu, *(view.devices[name].v_pu for name in self.devices)]
 
     def other_load_mw(self) -> float:
         """Return the load behind its meter, losses included, as last seen."""
         return float(self._metrics.load_MW)
-
-    def _take_network(
-        self,
-        meter: MeterReading,
-        voltages: list[float],
-        v_min: float,
-        v_max: float,
-        injected_mw: float,
-    ) -> None:
-        bus = self._voltages
-        bus.v_min, bus.v_max, bus.vm_pu = v_min, v_max, voltages
-        metrics = self._metrics
-        metrics.p_MW, metrics.q_MVAr = meter.p_mw, meter.q_mvar
-        metrics.load_MW = injected_mw - meter.p_mw
-        metrics.dv_min_pu, metrics.dv_max_pu = v_min - 1.0, v_max - 1.0
-        self._flows.max_loading = 100.0 * math.hypot(meter.p_mw, meter.q_mvar) / self.rating_mva
 
     def setpoint_specs(self) -> tuple[SetpointSpec, ...]:
         """Return what each number of a policy's action means.
@@ -229,24 +223,33 @@ class PowerGridAgent(GridAgent):
         return np.array([s.decode(x) for s, x in zip(specs, values, strict=True)])
 
     def complete(self) -> None:
-        """Build everything and find which devices take set-points straight."""
+        """Build everything and take stock of the devices."""
         super().complete()
-        devices = list(self.devices.values())
+        self._take_stock()
         if self.observe_timing:
             self._remember_commands_to(self.devices)
+
+    def add_subordinate(self, agent: Agent) -> None:
+        """Take a device as the last; from now on it is told and read as the others are."""
+        super().add_subordinate(agent)
+        if self._complete:
+            self._take_stock()
+            if self.observe_timing:
+                self._remember_commands_to({agent.agent_id: self.devices[agent.agent_id]})
+
+    def _take_stock(self) -> None:
+        """Find what every step needs of the devices: who they are, and their parts of an action."""
+        self._own_devices = list(self.devices.items())
+        devices = list(self.devices.values())
         ends = np.cumsum([device.action_size for device in devices]).tolist()
         parts = [slice(start, end) for start, end in pairwise([0, *ends])]
-        straight = all(_decodes_itself(type(device)) for device in devices)
-        starts = [part.start for part in parts]
-        self._straight = list(zip(devices, parts, starts, strict=True)) if straight else None
-
-    @property
-    def _goes_straight(self) -> bool:
-        return (
-            self._straight is not None
-            and type(self.protocol) is SetpointProtocol
-            and (self.connection is NO_LIMITS or not self.connection.given)
-        )
+        self._joint, self._straight = self.action, None
+        self._shape = (self.action.dim_c,)
+        if all(_decodes_itself(type(device)) for device in devices):
+            self._straight = [
+                _Way(device.action, part, part.start, device.part_decoder(), device.command)
+                for device, part in zip(devices, parts, strict=True)
+            ]
 
     @property
     def is_direct(self) -> bool:
@@ -255,8 +258,11 @@ class PowerGridAgent(GridAgent):
         So it is with set-points without messages, and where a class has an `apply_action` of its
         own, whose business it then is.
         """
-        own = type(self).apply_action is not PowerGridAgent.apply_action
-        return self._goes_straight or own
+        return (
+            self._straight is not None
+            and type(self.protocol) is SetpointProtocol
+            and not self.connection.given
+        ) or type(self).apply_action is not PowerGridAgent.apply_action
 
     def apply_action(self, action: ArrayLike) -> None:
         """Carry out an action now.
@@ -267,35 +273,45 @@ class PowerGridAgent(GridAgent):
         Raises:
             ValueError: It has the wrong shape or is not finite; no device is told anything.
         """
-        devices = self._straight if self._goes_straight else None
-        if devices is None:
+        straight = self._straight
+        if straight is None or self.connection.given or type(self.protocol) is not SetpointProtocol:
             super().apply_action(action)
             return
         vector = np.asarray(action, dtype=np.float64)
         values = vector.tolist()
-        own = self.action
-        if vector.shape != (own.dim_c,) or not math.isfinite(sum(values)):
+        if vector.shape != self._shape or not math.isfinite(sum(values)):
             vector = self.checked_action(action)
-        own.c = vector
-        for device, part, start in devices:
-            device.action.c = vector[part]
-            device.apply_part(values, start)
-            if self._told:
-                self._told[device.agent_id].take(values[part])
-        self._followed = vector
+            values = vector.tolist()
+        self._joint.c = self._followed = vector
+        for of_device, part, start, decode, command in straight:
+            of_device.c = vector[part]
+            command(decode(values, start))
+        if self._told:
+            for told, way in zip(self._told.values(), straight, strict=True):
+                told.take(values[way.part])
 
     @property
     def coordination(self) -> Coordination:
         """What its protocol decided last."""
         if self._followed is not None and self._straight is not None:
             vector, self._followed = self._followed, None
-            parts = {device.agent_id: vector[part] for device, part, _ in self._straight}
-            self._coordination = Coordination(parts)
+            parts = [vector[way.part] for way in self._straight]
+            self._coordination = Coordination(dict(zip(self.devices, parts, strict=True)))
         return self._coordination
 
     @coordination.setter
     def coordination(self, decided: Coordination) -> None:
         self._coordination, self._followed = decided, None
+
+
+class _Way(NamedTuple):
+    """How a device's part of a joint action gets to it."""
+
+    action: Action
+    part: slice
+    start: int
+    decode: PartDecoder
+    command: Callable[[Setpoint], EnvelopeResult]
 
 
 def _decodes_itself(kind: type[DeviceAgent]) -> bool:

@@ -9,7 +9,6 @@ from heron.powergrid.agents.device import DeviceAgent
 from heron.powergrid.agents.registry import register_device
 from heron.powergrid.device_configs import InverterSourceConfig, PVConfig, WindTurbineConfig
 from heron.powergrid.features import InverterBasedSource
-from heron.powergrid.quantities import DeviceReading
 
 
 class InverterSource(DeviceAgent):
@@ -17,19 +16,12 @@ class InverterSource(DeviceAgent):
 
     config: InverterSourceConfig
     p_mapping: ClassVar[str] = ActionMapping.CEILING
-    _source: InverterBasedSource | None = None
 
     def set_state(self) -> None:
         """Terminals and the use that is made of the rating."""
         super().set_state()
-        self._source = InverterBasedSource(p_rated_MW=self.config.p_rated_mw)
-        self.state.features.extend([self.electrical_feature(), self._source])
-
-    def take_reading(self, reading: DeviceReading) -> None:
-        """Fill the features from what the device shows."""
-        DeviceAgent.take_reading(self, reading)
-        if (source := self._source) is not None:
-            source.output = reading.p_mw / source.p_rated_MW
+        source = InverterBasedSource(p_rated_MW=self.config.p_rated_mw)
+        self.state.features.extend([self.electrical_feature(), source])
 
     def offered_mw(self, price: float) -> float:
         """Return what it injects now, or nothing where it would curtail."""

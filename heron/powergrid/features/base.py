@@ -84,5 +84,44 @@ class DomainFeature(FeatureProvider):
         return {name: _plain(getattr(self, name)) for name in names}
 
 
+class RowFeature(DomainFeature):
+    """A feature that is filled as a whole: its vector is one tuple, ``row``.
+
+    What comes as a row needs no taking apart at every step. Each field can be read and set by its
+    name all the same.
+
+    Attributes:
+        row: The numbers in order.
+    """
+
+    row: tuple[float, ...]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Give each field its place in the row."""
+        super().__init_subclass__(**kwargs)
+        for i, own in enumerate(cls.fields):
+            setattr(cls, own.name, _place(i))
+
+    def values(self) -> Sequence[float]:
+        """Return the fields in order as plain numbers."""
+        return self.row
+
+    def reader(self) -> Callable[[], Sequence[float]]:
+        """Return what reads the row."""
+        if type(self).values is RowFeature.values:
+            return partial(attrgetter("row"), self)
+        return self.values
+
+
+def _place(i: int) -> property:
+    def read(self: RowFeature) -> float:
+        return self.row[i]
+
+    def write(self: RowFeature, value: float) -> None:
+        self.row = (*self.row[:i], value, *self.row[i + 1 :])
+
+    return property(read, write)
+
+
 def _plain(value: Any) -> Any:
     return value.tolist() if isinstance(value, np.ndarray) else value

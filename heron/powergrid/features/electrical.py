@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from heron.powergrid.features.base import DomainFeature, FeatureField
+from heron.powergrid.features.base import DomainFeature, FeatureField, RowFeature
 
 
 class ElectricalBasePh(DomainFeature):
@@ -90,7 +90,7 @@ class PowerLimits(DomainFeature):
         )
 
 
-class StatusBlock(DomainFeature):
+class StatusBlock(RowFeature):
     """Whether the device is connected to the grid: 1 or 0."""
 
     visibility = ("owner", "upper_level", "system")
@@ -99,7 +99,7 @@ class StatusBlock(DomainFeature):
     in_service: float
 
     def __init__(self, in_service: float = 1.0) -> None:
-        super().__init__(in_service=in_service)
+        self.row = (in_service,)
 
 
 class ThermalLoading(DomainFeature):

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
+from operator import attrgetter
 
 import numpy as np
 
 from heron.powergrid.data_year import DAY_S, DAYS, FIRST_WEEKDAY, WEEK
-from heron.powergrid.features.base import DomainFeature, FeatureField
+from heron.powergrid.features.base import FeatureField, RowFeature
 
 _HOURS = 24
 
 
-class MarketSignal(DomainFeature):
+class MarketSignal(RowFeature):
     """The price now and, where the day-ahead prices are known, its place in the day.
 
     With a forecast the vector is: price, mean of the day, price less the mean, rank of the
@@ -49,11 +50,18 @@ class MarketSignal(DomainFeature):
     ) -> None:
         self.forecast = forecast
         self._day: tuple[float, ...] = ()
-        self._ahead_by_step: list[list[float]] = []
-        self._rank_by_step: list[float] = []
+        self._rows: tuple[tuple[float, ...], ...] = ()
         start = [0.0] * _HOURS if ahead is None else [float(x) for x in ahead]
-        self.ahead: list[float]
-        super().__init__(price=price, day_mean=day_mean, relative=relative, rank=rank, ahead=start)
+        self.row = (price, day_mean, relative, rank, *start)
+
+    @property
+    def ahead(self) -> list[float]:
+        """Mean price of each of the next hours less the day's mean, $/MWh."""
+        return list(self.row[4:])
+
+    @ahead.setter
+    def ahead(self, values: Sequence[float]) -> None:
+        self.row = (*self.row[:4], *values)
 
     def update(self, time_s: float, price: float, day_ahead: tuple[float, ...]) -> None:
         """Take in the signal.
@@ -64,36 +72,19 @@ class MarketSignal(DomainFeature):
             day_ahead: Prices of this plant day in equal steps, or empty.
         """
         if not (self.forecast and day_ahead):
-            self.price = self.day_mean = price
-            self.relative, self.rank = 0.0, 0.5
+            self.row = (price, price, 0.0, 0.5, *self.row[4:])
             return
         if day_ahead is not self._day and day_ahead != self._day:
-            self._take_day(day_ahead)
-        i = int(time_s % DAY_S / DAY_S * len(day_ahead))
-        self.price = day_ahead[i]
-        self.relative = self.price - self.day_mean
-        self.rank = self._rank_by_step[i]
-        self.ahead = self._ahead_by_step[i]
-
-    def _take_day(self, day_ahead: tuple[float, ...]) -> None:
-        """Work out the rows of every step of a new day once."""
-        prices = np.asarray(day_ahead, dtype=np.float64)
-        n = len(prices)
-        self._day = day_ahead
-        self.day_mean = float(prices.mean())
-        ranks = np.searchsorted(np.sort(prices), prices) / max(1, n - 1)
-        self._rank_by_step = ranks.tolist()
-        per_hour = max(1, n // _HOURS)
-        total = np.concatenate([[0.0], np.cumsum(prices - self.day_mean)])
-        steps = np.arange(n)[:, None] + per_hour * np.arange(_HOURS + 1)[None, :]
-        ahead = np.diff(total[np.minimum(steps, n)], axis=1) / per_hour
-        self._ahead_by_step = ahead.tolist()
+            self._day, self._rows = day_ahead, _rows_of(day_ahead)
+        self.row = self._rows[int(time_s % DAY_S / DAY_S * len(day_ahead))]
 
     def values(self) -> Sequence[float]:
         """Return 28 numbers with a forecast, one without."""
-        if not self.forecast:
-            return (self.price,)
-        return (self.price, self.day_mean, self.relative, self.rank, *self.ahead)
+        return self.row if self.forecast else self.row[:1]
+
+    def reader(self) -> Callable[[], Sequence[float]]:
+        """Return what reads the numbers."""
+        return partial(attrgetter("row"), self) if self.forecast else self.values
 
     def names(self) -> list[str]:
         """Return the names of the vector's numbers."""
@@ -114,7 +105,7 @@ class MarketSignal(DomainFeature):
         return {**super().to_dict(), "ahead": list(self.ahead)}
 
 
-class TimeOfDay(DomainFeature):
+class TimeOfDay(RowFeature):
     """The time as a policy can use it.
 
     Attributes:
@@ -144,11 +135,27 @@ class TimeOfDay(DomainFeature):
         season: float = 1.0,
         weekend: float = 0.0,
     ) -> None:
-        super().__init__(day_sin=day_sin, day_cos=day_cos, season=season, weekend=weekend)
+        self.row = (day_sin, day_cos, season, weekend)
 
     def update(self, time_s: float) -> None:
         """Take in the plant time, counted from 1 January of the data year."""
-        self.day_sin, self.day_cos, self.season, self.weekend = _time_of_day(time_s)
+        self.row = _time_of_day(time_s)
+
+
+@lru_cache(maxsize=64)
+def _rows_of(day_ahead: tuple[float, ...]) -> tuple[tuple[float, ...], ...]:
+    """Return what `MarketSignal` holds at every step of a day; all agents of a site ask for it."""
+    prices = np.asarray(day_ahead, dtype=np.float64)
+    n, mean = len(prices), float(prices.mean())
+    ranks = np.searchsorted(np.sort(prices), prices) / max(1, n - 1)
+    per_hour = max(1, n // _HOURS)
+    total = np.concatenate([[0.0], np.cumsum(prices - mean)])
+    steps = np.arange(n)[:, None] + per_hour * np.arange(_HOURS + 1)[None, :]
+    ahead = np.diff(total[np.minimum(steps, n)], axis=1) / per_hour
+    return tuple(
+        (price, mean, price - mean, rank, *hours)
+        for price, rank, hours in zip(day_ahead, ranks.tolist(), ahead.tolist(), strict=True)
+    )
 
 
 @lru_cache(maxsize=64)

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from heron.powergrid.features.base import DomainFeature, FeatureField
+from heron.powergrid.features.base import FeatureField, RowFeature
 
 FloatArray = npt.NDArray[np.float64]
+Voltages: TypeAlias = FloatArray | Sequence[float] | Callable[[], Sequence[float]]
+"""Numbers, or what returns them when they are asked for."""
 
 
-class BusVoltages(DomainFeature):
+class BusVoltages(RowFeature):
     """Lowest and highest voltage, and the voltages that they come from.
 
     Visible to the coordinator that owns it and to the system operator.
+
+    Attributes:
+        measured: The voltages, or what returns them when somebody asks for ``vm_pu``.
     """
 
     visibility = ("owner", "system")
@@ -24,7 +30,7 @@ class BusVoltages(DomainFeature):
 
     v_min: float
     v_max: float
-    _vm_pu: FloatArray | Sequence[float]
+    measured: Voltages
 
     def __init__(
         self,
@@ -32,25 +38,27 @@ class BusVoltages(DomainFeature):
         v_min: float = 1.0,
         v_max: float = 1.0,
     ) -> None:
-        super().__init__(vm_pu=_array(vm_pu, 1.0), v_min=v_min, v_max=v_max)
+        self.row = (v_min, v_max)
+        self.measured = _array(vm_pu, 1.0)
 
     @property
     def vm_pu(self) -> FloatArray:
-        """Voltages, (n_measured,); kept as they came until somebody looks."""
-        if not isinstance(self._vm_pu, np.ndarray):
-            self._vm_pu = np.array(self._vm_pu, dtype=np.float64)
-        voltages: FloatArray = self._vm_pu
-        return voltages
+        """Voltages, (n_measured,)."""
+        known = self.measured() if callable(self.measured) else self.measured
+        return np.asarray(known, dtype=np.float64)
 
     @vm_pu.setter
     def vm_pu(self, values: FloatArray | Sequence[float]) -> None:
-        self._vm_pu = values
+        self.measured = values
 
 
-class LineFlows(DomainFeature):
+class LineFlows(RowFeature):
     """Loading of the branches that are metered; for a microgrid, its connection.
 
     Visible to the coordinator that owns it and to the system operator.
+
+    Attributes:
+        max_loading_norm: Loading of the most loaded branch, 1 at its rating.
     """
 
     visibility = ("owner", "system")
@@ -59,7 +67,7 @@ class LineFlows(DomainFeature):
 
     p_MW: FloatArray
     loading_pct: FloatArray
-    max_loading: float
+    max_loading_norm: float
 
     def __init__(
         self,
@@ -69,19 +77,20 @@ class LineFlows(DomainFeature):
         max_loading_norm: float | None = None,
     ) -> None:
         """Set the values; ``max_loading`` in percent, ``max_loading_norm`` the same in pu."""
-        if max_loading_norm is not None:
-            max_loading = 100.0 * max_loading_norm
-        super().__init__(
-            p_MW=_array(p_MW, 0.0), loading_pct=_array(loading_pct, 0.0), max_loading=max_loading
-        )
+        self.row = (max_loading / 100.0 if max_loading_norm is None else max_loading_norm,)
+        self.p_MW, self.loading_pct = _array(p_MW, 0.0), _array(loading_pct, 0.0)
 
     @property
-    def max_loading_norm(self) -> float:
-        """Loading of the most loaded branch, 1 at its rating."""
-        return self.max_loading / 100.0
+    def max_loading(self) -> float:
+        """Loading of the most loaded branch, percent."""
+        return 100.0 * self.row[0]
+
+    @max_loading.setter
+    def max_loading(self, percent: float) -> None:
+        self.row = (percent / 100.0,)
 
 
-class NetworkMetrics(DomainFeature):
+class NetworkMetrics(RowFeature):
     """A microgrid at a glance.
 
     Attributes:
@@ -115,9 +124,7 @@ class NetworkMetrics(DomainFeature):
         dv_min_pu: float = 0.0,
         dv_max_pu: float = 0.0,
     ) -> None:
-        super().__init__(
-            p_MW=p_MW, q_MVAr=q_MVAr, load_MW=load_MW, dv_min_pu=dv_min_pu, dv_max_pu=dv_max_pu
-        )
+        self.row = (p_MW, q_MVAr, load_MW, dv_min_pu, dv_max_pu)
 
 
 def _array(values: FloatArray | list[float] | None, default: float) -> FloatArray:

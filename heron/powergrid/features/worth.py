@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from heron.powergrid.features.base import DomainFeature, FeatureField
+from heron.powergrid.features.base import FeatureField, RowFeature
 from heron.powergrid.storage_worth import DAY_H, DayWorth, Store, day_worth
 
 _DAY_S = 3600.0 * DAY_H
 
 
-class StorageWorth(DomainFeature):
+class StorageWorth(RowFeature):
     """Whether to charge, to keep or to discharge, as far as prices say; see `margins`.
 
     All are 0 while no prices are known.
@@ -29,7 +29,7 @@ class StorageWorth(DomainFeature):
         self._table: DayWorth | None = None
         self._day: tuple[float, ...] = ()
         self._first = 0
-        super().__init__(sell=sell, buy=buy, worth=worth)
+        self.row = (sell, buy, worth)
 
     def update(
         self,
@@ -49,10 +49,10 @@ class StorageWorth(DomainFeature):
             day: Prices of this plant day in equal steps, or empty.
         """
         if not day:
-            self.sell = self.buy = self.worth = 0.0
+            self.row = (0.0, 0.0, 0.0)
             return
         step = int(time_s % _DAY_S / _DAY_S * len(day))
         if self._table is None or step < self._first or not (day is self._day or day == self._day):
             # Expected prices change every step: only the rest of the day is worked out.
             self._table, self._day, self._first = day_worth(day, store, step), day, step
-        self.sell, self.buy, self.worth = self._table.margins(step, price, energy_mwh)
+        self.row = self._table.margins(step, price, energy_mwh)

@@ -239,9 +239,10 @@ def test_a_generator_that_may_be_off_costs_nothing_when_off_and_its_start_when_i
         startup_cost_usd=7.0,
     )
     off, on = device(0.0), device(1.0)
-    assert config.cost_usd(off, off, 0.0, 3600.0) == 0.0
-    assert config.cost_usd(off, on, 0.0, 3600.0) == 22.0
-    assert config.cost_usd(on, on, 0.0, 3600.0) == 15.0
+    assert config.one_off_usd(off, off, 0.0, 3600.0) == 0.0
+    assert config.one_off_usd(off, on, 0.0, 3600.0) == 7.0
+    assert config.one_off_usd(on, on, 0.0, 3600.0) == 0.0
+    assert (config.cost_usd_per_h(off), config.cost_usd_per_h(on)) == (0.0, 15.0)
 
 
 def test_a_generator_that_has_tripped_burns_no_fuel() -> None:
@@ -269,10 +270,10 @@ def test_a_car_that_leaves_short_of_charge_costs_once() -> None:
     )
     leaving, staying = 6.75 * 3600.0, 6.0 * 3600.0
     short, charged = device(0.0, 0.5), device(0.0, 0.95)
-    assert config.cost_usd(short, short, leaving, 900.0) == pytest.approx(300.0 * 0.04)
-    assert config.cost_usd(charged, charged, leaving, 900.0) == 0.0
-    assert config.cost_usd(short, short, staying, 900.0) == 0.0
-    assert config.cost_usd(short, short, leaving + 900.0, 900.0) == 0.0
+    assert config.one_off_usd(short, short, leaving, 900.0) == pytest.approx(300.0 * 0.04)
+    assert config.one_off_usd(charged, charged, leaving, 900.0) == 0.0
+    assert config.one_off_usd(short, short, staying, 900.0) == 0.0
+    assert config.one_off_usd(short, short, leaving + 900.0, 900.0) == 0.0
 
 
 def test_stored_energy_is_the_state_of_charge_times_the_capacity() -> None:

@@ -12,6 +12,7 @@ from heron.errors import ConfigError, StaleDataError
 from heron.policy import codec_of
 from heron.powergrid.agents import (
     DSOAgent,
+    Generator,
     MicrogridView,
     PowerGridAgent,
     build_agents,
@@ -241,3 +242,22 @@ def test_two_devices_of_one_name_are_refused() -> None:
     entry = {"type": "Generator", "name": "g", "device_state_config": {"bus": "1"}}
     with pytest.raises(ConfigError, match="g"):
         PowerGridAgent(grid_config={"name": "MG", "devices": [entry, entry]})
+
+
+def test_a_device_that_is_added_later_is_told_and_read_as_the_others() -> None:
+    entry = {"type": "Generator", "name": "g", "device_state_config": {"bus": "1"}}
+    agent = PowerGridAgent(grid_config={"name": "MG", "devices": [entry]})
+    late = Generator("late", device_state_config={"bus": "2", "p_min_MW": 0.0, "p_max_MW": 2.0})
+    agent.add_subordinate(late)
+    meter = MeterReading(0.0, 0.0, 1.0, 1.0, 1.0)
+    readings = {
+        "g": DeviceReading(0.5, 0.0, 1.0, 1.0, 1.0),
+        "late": DeviceReading(1.5, 0.0, 1.02, 1.02, 1.02),
+    }
+    agent.update_from(MicrogridView(0.0, meter, readings, 50.0))
+    assert late.reading == readings["late"]
+    assert agent.other_load_mw() == 2.0
+    assert agent.state.bus_voltages.vm_pu.tolist() == [1.0, 1.0, 1.02]
+    agent.apply_action(np.ones(agent.action.size))
+    assert late.setpoint.p_mw == 2.0
+    assert list(agent.coordination.actions) == ["g", "late"]

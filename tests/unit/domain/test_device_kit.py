@@ -64,9 +64,6 @@ def refused(kind: type[DeviceAgent], config: dict[str, Any], **kwargs: Any) -> s
 def test_a_device_that_passes_by_the_envelope_is_found() -> None:
     @register_device("Bypass")
     class Bypass(Generator):
-        def apply_part(self, values: Any, start: int) -> None:
-            self.setpoint = Setpoint(99.0)
-
         def propose(self, action: Any) -> Setpoint:
             return Setpoint(99.0)
 
@@ -77,7 +74,7 @@ def test_a_device_that_passes_by_the_envelope_is_found() -> None:
     assert "passes by the envelope" in refused(Bypass, SHIPPED["Generator"])
 
 
-@pytest.mark.parametrize("way", ["take_action", "apply_part", "command"])
+@pytest.mark.parametrize("way", ["take_action", "command"])
 def test_a_device_that_passes_by_the_envelope_on_one_way_only_is_found(way: str) -> None:
     """However it is told: by a coordinator, in a joint action, by a market."""
 

@@ -228,6 +228,19 @@ def test_hourly_prices_are_understood() -> None:
     assert market.ahead[1] == pytest.approx(4.0 - 11.5)
 
 
+def test_a_field_of_a_row_can_be_set_by_its_name() -> None:
+    market = MarketSignal()
+    market.update(6 * 3600.0, 0.0, RISING)
+    shared = market.row
+    market.rank = 0.25
+    market.set_values(price=30.0)
+    assert market.values()[:4] == (30.0, 47.5, -23.5, 0.25)
+    assert shared[3] == pytest.approx(24 / 95)
+    assert market.vector().shape == (28,)
+    market.update(6 * 3600.0, 0.0, RISING)
+    assert market.row == shared
+
+
 @pytest.mark.parametrize("forecast", [True, False])
 def test_without_day_ahead_prices_only_the_price_is_known(forecast: bool) -> None:
     market = MarketSignal(forecast=forecast)
