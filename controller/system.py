@@ -10,9 +10,9 @@ from heron.messaging.bus import Bus
 from heron.messaging.topics import SIGNAL
 from heron.messaging.wire import PlantClock, SystemSignal
 from heron.powergrid.connection import NO_LIMITS, ConnectionLimits
+from heron.powergrid.data_year import step_of_day
 from heron.powergrid.setups import Setup, price_outlook
 
-DAY_S = 86_400.0
 LATE = 2.0
 """Control intervals without a signal after which the DSO counts as silent, free-running."""
 
@@ -122,7 +122,7 @@ class StandIn:
         prices = last.day_ahead_usd_per_mwh
         price = last.price_usd_per_mwh
         if prices:
-            price = prices[int(clock.time_s % DAY_S / DAY_S * len(prices))]
+            price = prices[step_of_day(clock.time_s, len(prices))]
         return last.model_copy(
             update={
                 "step": clock.step if clock.pace == "lockstep" else -1,

@@ -112,7 +112,7 @@ class DeviceCycle:
             try:
                 write = await self.link.write(applied)
                 self._bumpless.holds(write.written)
-                self._agent.setpoint = applied
+                self._agent.hold(applied)
             except TransportError as failure:
                 error = str(failure)
         if write is not None and write.status is WriteStatus.READ_BACK_DIFFERS:

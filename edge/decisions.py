@@ -16,13 +16,11 @@ LocalPolicy = Callable[[DeviceReading], Setpoint]
 
 
 class AdmittingAgent(Protocol):
-    """What the cycle needs of a device agent; `heron.powergrid.agents.DeviceAgent` has it.
+    """What the cycle needs of a device agent; `heron.powergrid.agents.DeviceAgent` has it."""
 
-    Attributes:
-        setpoint: The set-point in force, from which ramps count.
-    """
-
-    setpoint: Setpoint
+    def hold(self, setpoint: Setpoint) -> None:
+        """Take the set-point that is in force at the device, from which ramps count."""
+        ...
 
     def take_reading(self, reading: DeviceReading) -> None:
         """Take over a reading of good quality."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, Literal, Protocol, Self, get_args, runtime_checkable
@@ -95,38 +95,7 @@ class SetpointSpec:
         """
         if not math.isfinite(x):
             raise PolicyError(f"{self.path}: the action is {x}")
-        return self.decoder()(float(x))
-
-    def decoder(self) -> Callable[[float], float]:
-        """Return `decode` as a function of a finite number, for whoever calls it every step.
-
-        Raises:
-            PolicyError: The mapping is unknown.
-        """
-        low, high = self.low, self.high
-        span = high - low
-
-        def linear(x: float) -> float:
-            x = -1.0 if x < -1.0 else 1.0 if x > 1.0 else x
-            return low + (x + 1.0) / 2.0 * span
-
-        def centred(x: float) -> float:
-            x = -1.0 if x < -1.0 else 1.0 if x > 1.0 else x
-            return x * high if x >= 0.0 else -x * low
-
-        def ceiling(x: float) -> float:
-            share = 0.0 if x < -1.0 else (x + 1.0) / CEILING_FULL_AT
-            return high * (1.0 if share > 1.0 else share)
-
-        match self.mapping:
-            case ActionMapping.LINEAR:
-                return linear
-            case ActionMapping.CENTRED:
-                return centred
-            case ActionMapping.CEILING:
-                return ceiling
-            case _:
-                raise PolicyError(f"{self.path}: unknown mapping {self.mapping!r}")
+        return Decoder(self).decode(float(x))
 
     def encode(self, value: float) -> float:
         """Return the normalised action that gives a set-point, the inverse of `decode`.
@@ -149,6 +118,37 @@ class SetpointSpec:
             case _:
                 raise PolicyError(f"{self.path}: unknown mapping {self.mapping!r}")
         return min(1.0, max(-1.0, x))
+
+
+class Decoder:
+    """`SetpointSpec.decode` for finite numbers, for whoever calls it every step.
+
+    Raises:
+        PolicyError: The mapping is unknown.
+    """
+
+    __slots__ = ("_centred", "_high", "_linear", "_low", "_span")
+
+    def __init__(self, spec: SetpointSpec) -> None:
+        if spec.mapping not in list(ActionMapping):
+            raise PolicyError(f"{spec.path}: unknown mapping {spec.mapping!r}")
+        self._centred = spec.mapping == ActionMapping.CENTRED
+        self._linear = spec.mapping == ActionMapping.LINEAR
+        self._low, self._high, self._span = spec.low, spec.high, spec.high - spec.low
+
+    def decode(self, x: float) -> float:
+        """Return the set-point for a finite number."""
+        # Conditions, not min() and max(): every number of every action passes here.
+        if x < -1.0:
+            x = -1.0
+        elif x > 1.0:
+            x = 1.0
+        if self._centred:
+            return x * self._high if x >= 0.0 else -x * self._low
+        if self._linear:
+            return self._low + (x + 1.0) / 2.0 * self._span
+        share = (x + 1.0) / CEILING_FULL_AT
+        return self._high if share > 1.0 else self._high * share
 
 
 @runtime_checkable

@@ -8,12 +8,19 @@ from __future__ import annotations
 
 import time
 from datetime import datetime, timedelta, timezone
+from functools import lru_cache
 
 DAY_S = 86_400.0
 DAYS = 366
 FIRST_WEEKDAY = 4
 """Its first day is a Friday; Monday is 0."""
 WEEK = 7
+
+
+@lru_cache(maxsize=64)
+def step_of_day(time_s: float, n_steps: int) -> int:
+    """Return in which of a day's equal steps a plant time lies; all of a site ask for the same."""
+    return int(time_s % DAY_S / DAY_S * n_steps)
 
 
 def data_year_s(moment: datetime) -> float:

@@ -240,7 +240,8 @@ class InverterSourceConfig(DeviceConfig):
         """Energy that sun or wind offered and that was not taken."""
         if reading.available_mw is None:
             return 0.0
-        return self.curtailment_usd_per_mwh * max(0.0, reading.available_mw - reading.p_mw)
+        curtailed_mw = reading.available_mw - reading.p_mw
+        return self.curtailment_usd_per_mwh * curtailed_mw if curtailed_mw > 0.0 else 0.0
 
 
 class PVConfig(InverterSourceConfig):

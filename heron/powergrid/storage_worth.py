@@ -28,6 +28,7 @@ Number = TypeVar("Number", float, FloatArray)
 DAY_H = 24.0
 LEVELS = 41
 """States of charge in the grid: 2 % of the usable range apart."""
+_TOP = LEVELS - 1.0
 SHARES = (-1.0, -0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0)
 """Powers that a plan chooses from, as shares of the greatest charge and discharge."""
 
@@ -180,13 +181,14 @@ class DayWorth:
         self._below: list[list[float]] = table.below.tolist()
         self._above: list[list[float]] = table.above.tolist()
         self._store = store
+        self._low_mwh = store.low_mwh
         self._span = store.high_mwh - store.low_mwh
 
     def margins(self, step: int, price: float, energy_mwh: float) -> tuple[float, float, float]:
         """Return `margins` of a step for a store that holds so much at its start."""
-        share = (energy_mwh - self._store.low_mwh) / self._span
-        place = (0.0 if share < 0.0 else 1.0 if share > 1.0 else share) * (LEVELS - 1)
-        lower = min(int(place), LEVELS - 2)
+        share = (energy_mwh - self._low_mwh) / self._span
+        place = share * _TOP if 0.0 < share < 1.0 else 0.0 if share <= 0.0 else _TOP
+        lower = int(place) if place < _TOP else LEVELS - 2
         weight = place - lower
         below, above = self._below[step], self._above[step]
         return margins(

@@ -71,11 +71,12 @@ def check_device(
         *spaces_problems(agent, rng),
         *envelope_problems(agent, rng),
         *visibility_problems(agent),
-        *energy_problems(agent, rng),
         *register_problems(agent_class, config),
     ]
-    if run is not None:
-        problems += plant_problems(agent, run, rng)
+    if not problems:  # what does not keep to the envelope cannot be asked for its energy
+        problems += energy_problems(agent, rng)
+        if run is not None:
+            problems += plant_problems(agent, run, rng)
     if problems:
         raise DeviceKitError(agent_class.__qualname__, problems)
 
@@ -143,9 +144,12 @@ def envelope_problems(agent: DeviceAgent, rng: np.random.Generator) -> list[str]
     for action in _actions(agent, rng):
         for way, tell in _ways(agent, action, rng):
             agent.take_reading(plausible_reading(agent, rng))
-            previous, agent.result = agent.setpoint, None
-            tell()
+            previous, agent.terminals.result = agent.setpoint, None
             where = f"{way}: action {action.tolist()}"
+            try:
+                tell()
+            except AttributeError as error:
+                problems.append(f"{where} passes by the envelope: {error}")
             problems += [f"{where} {fault}" for fault in _beyond(agent, previous)]
             agent.update_cost_safety()
             if not (np.isfinite(agent.cost) and np.isfinite(agent.safety)):

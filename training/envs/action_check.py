@@ -12,6 +12,8 @@ from heron.policy.codec import FloatArray
 
 _NUMBERS = "fiu"
 
+_ndarray = np.ndarray
+
 Shapes = Mapping[str, tuple[int, ...]]
 
 
@@ -24,7 +26,7 @@ def actions_fit(actions: Mapping[str, FloatArray], shapes: Shapes) -> bool:
         return False
     for agent, shape in shapes.items():
         action = actions.get(agent)
-        if not isinstance(action, np.ndarray) or action.shape != shape:
+        if type(action) is not _ndarray or action.shape != shape:
             return False
         # a sum is finite only if all are; of few numbers, plain ones are added up sooner
         if action.dtype.kind != "f" or not isfinite(sum(action.tolist())):

@@ -373,7 +373,8 @@ class NetworkedGridEnv(PettingZooParallelEnv):
     def _take_inventory(self) -> None:
         """Find what every step of an episode needs: devices, features to encode, who is whose."""
         agents = self.agent_dict
-        self._devices = [pair for agent in agents.values() for pair in agent.devices.items()]
+        devices = [device for agent in agents.values() for device in agent.devices.values()]
+        self._terminals = [(device.agent_id, device.terminals) for device in devices]
         self._encoder = JointEncoder([(c, agents[a]) for a, c in self.codecs.items()])
         self._part_of = {m.agent_id: a for a, agent in agents.items() for m in agent.family()}
         self._part_of[self.setup.config.dso_config.name] = self.setup.config.dso_config.name
@@ -423,7 +424,7 @@ class NetworkedGridEnv(PettingZooParallelEnv):
                 agent.apply_action(actions[agent_id])
         else:
             self.apply_actions({a: actions[a] for a in agents})
-        return {device_id: device.setpoint for device_id, device in self._devices}
+        return {device_id: terminals.setpoint for device_id, terminals in self._terminals}
 
     def _seen(self, measurements: Measurements) -> Measurements:
         """Return what the agents can read of the plant."""

@@ -259,7 +259,7 @@ def _replay(
         for device_id, setpoint in held.items():
             device = env.get_heron_agent(device_id)
             if isinstance(device, DeviceAgent):
-                device.setpoint = setpoint
+                device.hold(setpoint)
     return rewards
 
 

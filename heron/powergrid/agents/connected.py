@@ -36,8 +36,12 @@ class ConnectedAgent(CoordinatorAgent):
         connection: What the operator allows; no limits until it says so.
     """
 
-    connection: ConnectionLimits = NO_LIMITS
+    connection: ConnectionLimits
     _kept: dict[str, tuple[MessageType, Any]] | None = None
+
+    def _prepare(self) -> None:
+        super()._prepare()
+        self.connection = NO_LIMITS
 
     def other_load_mw(self) -> float:
         """Return what draws power behind the connection beside the devices, positive."""

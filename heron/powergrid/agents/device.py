@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any, ClassVar, TypeVar
 
@@ -14,6 +14,8 @@ from heron.agents import FieldAgent
 from heron.core import FIELD_LEVEL, FieldAgentState, Policy
 from heron.errors import ConfigError
 from heron.policy.codec import ActionMapping, SetpointSpec
+from heron.powergrid.agents.part_decoder import PartDecoder, part_decoder
+from heron.powergrid.agents.terminals import Terminals
 from heron.powergrid.device_configs import CustomDeviceConfig, DeviceConfig
 from heron.powergrid.envelope import Admitted, DeviceLimits, EnvelopeResult, admit
 from heron.powergrid.features import (
@@ -30,11 +32,7 @@ from heron.scheduling import TickConfig
 
 FeatureT = TypeVar("FeatureT")
 Vector = NDArray[np.float64]
-PartDecoder = Callable[[Sequence[float], int], Setpoint]
-"""Returns the set-point that a device's part of a joint action asks for; the part begins there."""
-
 DEFAULT_DT_S = 900.0
-_make = tuple.__new__
 
 
 class DeviceAgent(FieldAgent):
@@ -53,13 +51,7 @@ class DeviceAgent(FieldAgent):
     Attributes:
         config_model: Model that checks ``device_state_config``.
         config: The checked configuration, unless a subclass replaced it.
-        limits: Its envelope.
-        reading: What it showed last; None before the first.
-        setpoint: The set-point in force, after the envelope.
-        proposal: What was last proposed, before the envelope.
-        result: What the envelope last said.
-        dt_s: Plant seconds until the next set-point can come.
-        energy_value: What stored energy is worth, $/MWh; set by the coordinator.
+        terminals: Its last reading and the set-point in force.
     """
 
     config_model: ClassVar[type[DeviceConfig]] = CustomDeviceConfig
@@ -96,19 +88,9 @@ class DeviceAgent(FieldAgent):
         if own_config is not None:
             self.config = own_config
         self.device_config = checked
-        self.limits: DeviceLimits = checked.limits
-        self.dt_s = dt_s
-        self.energy_value = 0.0
-        self.reading: DeviceReading | None = None
-        self.result: EnvelopeResult | None = None
-        self.proposal = self.setpoint = self.safe_setpoint
+        self.terminals = Terminals(checked.limits, checked.safe_setpoint, dt_s)
         self._specs: tuple[SetpointSpec, ...] | None = None
         self._decode: PartDecoder | None = None
-        self.takes_prices = type(self).take_prices is not DeviceAgent.take_prices
-        self._electrical: ElectricalBasePh | None = None
-        self._status: StatusBlock | None = None
-        self._source: InverterBasedSource | None = None
-        self._storage: StorageBlock | None = None
 
     @classmethod
     def _check(cls, agent_id: str, config: Mapping[str, Any] | DeviceConfig | None) -> DeviceConfig:
@@ -122,10 +104,11 @@ class DeviceAgent(FieldAgent):
     def complete(self) -> None:
         """Find the features that readings fill."""
         super().complete()
-        self._electrical = self.find_feature(ElectricalBasePh)
-        self._status = self.find_feature(StatusBlock)
-        self._source = self.find_feature(InverterBasedSource)
-        self._storage = self.find_feature(StorageBlock)
+        terminals = self.terminals
+        terminals.electrical = self.find_feature(ElectricalBasePh)
+        terminals.source = self.find_feature(InverterBasedSource)
+        terminals.status = self.find_feature(StatusBlock)
+        terminals.storage = self.find_feature(StorageBlock)
 
     def find_feature(self, kind: type[FeatureT]) -> FeatureT | None:
         """Return the first feature of a class, or None."""
@@ -223,24 +206,63 @@ class DeviceAgent(FieldAgent):
     # --- readings, proposals, the envelope ----------------------------------------------
 
     @property
+    def limits(self) -> DeviceLimits:
+        """Its envelope."""
+        return self.terminals.limits
+
+    @property
+    def reading(self) -> DeviceReading | None:
+        """What it showed last; None before the first."""
+        return self.terminals.reading
+
+    @property
+    def setpoint(self) -> Setpoint:
+        """The set-point in force, after the envelope; `command` is the way to another."""
+        return self.terminals.setpoint
+
+    def hold(self, setpoint: Setpoint) -> None:
+        """Take a set-point that is in force at the device already: written, or recorded there.
+
+        A proposal goes through `command`, which asks the envelope.
+        """
+        self.terminals.setpoint = setpoint
+
+    @property
+    def proposal(self) -> Setpoint:
+        """What was last proposed, before the envelope."""
+        return self.terminals.proposal
+
+    @property
+    def result(self) -> EnvelopeResult | None:
+        """What the envelope last said."""
+        return self.terminals.result
+
+    @property
+    def dt_s(self) -> float:
+        """Plant seconds until the next set-point can come."""
+        return self.terminals.dt_s
+
+    @dt_s.setter
+    def dt_s(self, dt_s: float) -> None:
+        self.terminals.dt_s = dt_s
+
+    @property
+    def energy_value(self) -> float:
+        """What stored energy is worth, $/MWh; set by the coordinator."""
+        return self.terminals.energy_value
+
+    @energy_value.setter
+    def energy_value(self, usd_per_mwh: float) -> None:
+        self.terminals.energy_value = usd_per_mwh
+
+    @property
     def safe_setpoint(self) -> Setpoint:
         """What the device does when it hears nothing."""
         return self.device_config.safe_setpoint
 
     def take_reading(self, reading: DeviceReading) -> None:
         """Fill the features from what the device shows."""
-        self.reading = reading
-        p_mw = reading.p_mw
-        if (electrical := self._electrical) is not None:
-            electrical.p_MW = p_mw
-            electrical.q_MVAr = reading.q_mvar
-            electrical.v_pu = reading.v_pu
-        if (source := self._source) is not None:
-            source.output = p_mw / source.p_rated_MW
-        if (status := self._status) is not None:
-            status.row = (1.0,) if reading.connected else (0.0,)
-        if (storage := self._storage) is not None and (soc := reading.soc) is not None:
-            storage.soc = soc
+        self.terminals.show(reading)
 
     def take_prices(self, time_s: float, price: float, day: tuple[float, ...]) -> None:
         """Take in what the coordinator knows of prices; a store overrides it.
@@ -257,39 +279,13 @@ class DeviceAgent(FieldAgent):
         Raises:
             ValueError: The action has the wrong shape or is not finite.
         """
-        return self.part_decoder()(self.checked_action(action).tolist(), 0)
+        return self.part_decoder().setpoint(self.checked_action(action).tolist(), 0)
 
     def part_decoder(self) -> PartDecoder:
-        """Return what turns finite numbers into a set-point, for whoever does so every step.
-
-        What no number is for stays as it is.
-        """
+        """Return what turns its part of an action into a set-point, at every step."""
         if self._decode is None:
-            self._decode = self._prepare_decoding()
+            self._decode = part_decoder(self.setpoint_specs(), self.terminals)
         return self._decode
-
-    def _prepare_decoding(self) -> PartDecoder:
-        decoders = [(spec.quantity, spec.decoder()) for spec in self.setpoint_specs()]
-
-        def both(values: Sequence[float], start: int) -> Setpoint:
-            # as Setpoint() does, in half the time: every device decodes at every step
-            return _make(Setpoint, (decode_p(values[start]), decode_q(values[start + 1]), None))
-
-        def some(values: Sequence[float], start: int) -> Setpoint:
-            p, q, tap = self.setpoint
-            for i, (quantity, decode) in enumerate(decoders, start):
-                if quantity == "p_mw":
-                    p = decode(values[i])
-                elif quantity == "q_mvar":
-                    q = decode(values[i])
-                elif quantity == "tap":
-                    tap = round(decode(values[i]))
-            return Setpoint(p, q, tap)
-
-        if [quantity for quantity, _ in decoders] == ["p_mw", "q_mvar"]:  # as nearly all are
-            (_, decode_p), (_, decode_q) = decoders
-            return both
-        return some
 
     def action_for(self, p_mw: float, q_mvar: float = 0.0) -> Vector:
         """Return the action that asks for a power: the inverse of `propose`."""
@@ -309,16 +305,7 @@ class DeviceAgent(FieldAgent):
 
     def command(self, setpoint: Setpoint, dt_s: float | None = None) -> EnvelopeResult:
         """Propose a set-point to the envelope and take over what it lets pass."""
-        if dt_s is None:
-            dt_s = self.dt_s
-        # the envelope itself, not `admit`: a subclass cannot come between the two
-        result = admit(setpoint, self.limits, self.reading, self.setpoint, dt_s)
-        self.result, self.proposal = result, setpoint
-        if type(result) is Admitted:
-            self.setpoint = setpoint
-        elif (applied := result.applied) is not None:
-            self.setpoint = applied
-        return result
+        return self.terminals.command(setpoint, dt_s)
 
     def apply_action(self, action: ArrayLike) -> None:
         """Propose what an action asks for; the envelope leaves ``setpoint``."""
@@ -326,8 +313,7 @@ class DeviceAgent(FieldAgent):
 
     def reset_agent(self, **kwargs: Any) -> None:
         """Forget readings and set-points."""
-        self.reading = self.result = None
-        self.proposal = self.setpoint = self.safe_setpoint
+        self.terminals.forget(self.safe_setpoint)
 
     @property
     def was_limited(self) -> bool:

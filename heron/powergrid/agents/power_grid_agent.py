@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple, cast
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,12 +15,13 @@ from heron.core import COORDINATOR_LEVEL, Action, CoordinatorAgentState, Policy
 from heron.errors import ConfigError, ConfigProblem, StaleDataError
 from heron.policy.codec import ActionMapping, SetpointSpec
 from heron.powergrid.accounting import STORED_ENERGY_VALUE
-from heron.powergrid.agents.device import DEFAULT_DT_S, DeviceAgent, PartDecoder
+from heron.powergrid.agents.device import DEFAULT_DT_S, DeviceAgent
+from heron.powergrid.agents.part_decoder import PartDecoder
 from heron.powergrid.agents.registry import DEVICE_REGISTRY
+from heron.powergrid.agents.terminals import Terminals
 from heron.powergrid.agents.timed import TimedAgent
 from heron.powergrid.agents.view import MicrogridView
 from heron.powergrid.device_configs import guide_spelling
-from heron.powergrid.envelope import EnvelopeResult
 from heron.powergrid.features import (
     BusVoltages,
     LineFlows,
@@ -29,10 +30,13 @@ from heron.powergrid.features import (
     Timeliness,
     TimeOfDay,
 )
-from heron.powergrid.quantities import Setpoint
+from heron.powergrid.quantities import DeviceReading, Setpoint
 from heron.powergrid.setups.models import DeviceEntry, MicrogridConfig
 from heron.protocols import Coordination, Protocol, SetpointProtocol
 from heron.scheduling import TickConfig
+
+_asarray, _float64, _hypot, _isfinite = np.asarray, np.float64, math.hypot, math.isfinite
+"""Names of this module: an interpreter finds them several times as fast, at every step."""
 
 
 class GridAgent(TimedAgent):
@@ -159,24 +163,26 @@ class PowerGridAgent(GridAgent):
         energy_value = STORED_ENERGY_VALUE * day_mean
         v_min, v_max = meter.v_min_pu, meter.v_max_pu
         injected = 0.0
-        for name, device in self._own_devices:
-            reading = readings.get(name)
-            if reading is None:
-                raise StaleDataError(f"{self.agent_id}: no reading of {name}")
-            device.take_reading(reading)
-            device.energy_value = energy_value
-            if device.takes_prices:
-                device.take_prices(time_s, price, day)
+        for name, terminals, take_reading, take_prices in self._inlets:
+            try:
+                reading = readings[name]
+            except KeyError:
+                raise StaleDataError(f"{self.agent_id}: no reading of {name}") from None
+            take_reading(reading)
+            terminals.energy_value = energy_value
+            if take_prices is not None:
+                take_prices(time_s, price, day)
             injected += reading.p_mw
             if reading.connected:
-                # comparisons: this runs every step, and min() and max() cost several times as much
-                v_min = reading.v_min_pu if reading.v_min_pu < v_min else v_min
-                v_max = reading.v_max_pu if reading.v_max_pu > v_max else v_max
+                # conditions: this runs every step, and min() and max() cost several times as much
+                v_low, v_high = reading.v_min_pu, reading.v_max_pu
+                v_min = v_low if v_low < v_min else v_min
+                v_max = v_high if v_high > v_max else v_max
         bus = self._voltages
         bus.row, bus.measured, self._view = (v_min, v_max), self._measured, view
         p_mw, q_mvar = meter.p_mw, meter.q_mvar
         self._metrics.row = (p_mw, q_mvar, injected - p_mw, v_min - 1.0, v_max - 1.0)
-        self._flows.row = (math.hypot(p_mw, q_mvar) / self.rating_mva,)
+        self._flows.row = (_hypot(p_mw, q_mvar) / self.rating_mva,)
         if self.timeliness is not None:
             self.timeliness.age = age_s / self.dt_s
         self.time_s, self.connection = time_s, limits
@@ -239,15 +245,16 @@ class PowerGridAgent(GridAgent):
 
     def _take_stock(self) -> None:
         """Find what every step needs of the devices: who they are, and their parts of an action."""
-        self._own_devices = list(self.devices.items())
         devices = list(self.devices.values())
+        self._inlets = [_inlet(device) for device in devices]
         ends = np.cumsum([device.action_size for device in devices]).tolist()
         parts = [slice(start, end) for start, end in pairwise([0, *ends])]
-        self._joint, self._straight = self.action, None
+        self._joint = self.action
+        self._straight: list[_Way] | None = None
         self._shape = (self.action.dim_c,)
         if all(_decodes_itself(type(device)) for device in devices):
             self._straight = [
-                _Way(device.action, part, part.start, device.part_decoder(), device.command)
+                (device.action, part, part.start, device.part_decoder(), device.terminals)
                 for device, part in zip(devices, parts, strict=True)
             ]
 
@@ -277,25 +284,25 @@ class PowerGridAgent(GridAgent):
         if straight is None or self.connection.given or type(self.protocol) is not SetpointProtocol:
             super().apply_action(action)
             return
-        vector = np.asarray(action, dtype=np.float64)
+        vector = _asarray(action, _float64)
         values = vector.tolist()
-        if vector.shape != self._shape or not math.isfinite(sum(values)):
+        if vector.shape != self._shape or not _isfinite(sum(values)):
             vector = self.checked_action(action)
             values = vector.tolist()
         self._joint.c = self._followed = vector
-        for of_device, part, start, decode, command in straight:
+        for of_device, part, start, decoder, terminals in straight:
             of_device.c = vector[part]
-            command(decode(values, start))
+            terminals.command(decoder.setpoint(values, start))
         if self._told:
             for told, way in zip(self._told.values(), straight, strict=True):
-                told.take(values[way.part])
+                told.take(values[way[1]])
 
     @property
     def coordination(self) -> Coordination:
         """What its protocol decided last."""
         if self._followed is not None and self._straight is not None:
             vector, self._followed = self._followed, None
-            parts = [vector[way.part] for way in self._straight]
+            parts = [vector[part] for _, part, *_ in self._straight]
             self._coordination = Coordination(dict(zip(self.devices, parts, strict=True)))
         return self._coordination
 
@@ -304,19 +311,27 @@ class PowerGridAgent(GridAgent):
         self._coordination, self._followed = decided, None
 
 
-class _Way(NamedTuple):
-    """How a device's part of a joint action gets to it."""
+_Way: TypeAlias = tuple[Action, slice, int, PartDecoder, Terminals]
+"""A device's action, its part of a joint one, where that starts, who decodes it, for whom."""
 
-    action: Action
-    part: slice
-    start: int
-    decode: PartDecoder
-    command: Callable[[Setpoint], EnvelopeResult]
+_TakeReading: TypeAlias = Callable[[DeviceReading], None]
+_TakePrices: TypeAlias = Callable[[float, float, tuple[float, ...]], None]
+_Inlet: TypeAlias = tuple[str, Terminals, _TakeReading, _TakePrices | None]
+"""A device, its terminals, and what takes its readings and, if it has a use for them, prices."""
+
+
+def _inlet(device: DeviceAgent) -> _Inlet:
+    """Return where what is known goes; what a class leaves as it is needs no way round by it."""
+    kind, terminals = type(device), device.terminals
+    own = kind.take_reading is not DeviceAgent.take_reading
+    prices = kind.take_prices is not DeviceAgent.take_prices
+    take_reading = device.take_reading if own else terminals.show
+    return device.agent_id, terminals, take_reading, device.take_prices if prices else None
 
 
 def _decodes_itself(kind: type[DeviceAgent]) -> bool:
     """Whether a device class leaves the way from action to set-point as it is."""
-    hooks = ("apply_action", "propose", "take_action", "on_message")
+    hooks = ("apply_action", "propose", "take_action", "on_message", "command", "part_decoder")
     return all(getattr(kind, hook) is getattr(DeviceAgent, hook) for hook in hooks)
 
 

@@ -62,16 +62,17 @@ class ESS(StorageAgent):
     def set_state(self) -> None:
         """Terminals, store, ranges."""
         super().set_state()
-        self.state.features.extend(
-            [self.electrical_feature(), self.storage_feature(), self.limits_feature()]
-        )
+        stored = self.storage_feature()
+        self.state.features.extend([self.electrical_feature(), stored, self.limits_feature()])
+        self._stored = stored
         self._store = Store.of(self.config)
         self._worth = StorageWorth()
         self.state.features.append(self._worth)
 
     def take_prices(self, time_s: float, price: float, day: tuple[float, ...]) -> None:
         """Say what its energy is worth by the prices of a day that are known or expected."""
-        self._worth.update(self._store, self.soc * self.config.e_capacity_mwh, time_s, price, day)
+        stored = self._stored
+        self._worth.update(self._store, stored.soc * stored.e_capacity_MWh, time_s, price, day)
 
     def _best_p_mw(self, price: float) -> float:
         """Return the power that pays, given what the store holds and what it is worth.

@@ -31,11 +31,12 @@ class TimedAgent(ConnectedAgent):
         dt_s: Plant seconds of a control step.
     """
 
-    timeliness: Timeliness | None = None
+    timeliness: Timeliness | None
     dt_s: float = DEFAULT_DT_S
 
     def _prepare(self) -> None:
         super()._prepare()
+        self.timeliness = None
         self._told: dict[str, LastAction] = {}
 
     def _remember_commands_to(self, devices: Mapping[str, DeviceAgent]) -> None:

@@ -9,7 +9,7 @@ from operator import attrgetter
 
 import numpy as np
 
-from heron.powergrid.data_year import DAY_S, DAYS, FIRST_WEEKDAY, WEEK
+from heron.powergrid.data_year import DAY_S, DAYS, FIRST_WEEKDAY, WEEK, step_of_day
 from heron.powergrid.features.base import FeatureField, RowFeature
 
 _HOURS = 24
@@ -76,7 +76,7 @@ class MarketSignal(RowFeature):
             return
         if day_ahead is not self._day and day_ahead != self._day:
             self._day, self._rows = day_ahead, _rows_of(day_ahead)
-        self.row = self._rows[int(time_s % DAY_S / DAY_S * len(day_ahead))]
+        self.row = self._rows[step_of_day(time_s, len(day_ahead))]
 
     def values(self) -> Sequence[float]:
         """Return 28 numbers with a forecast, one without."""

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+from heron.powergrid.data_year import step_of_day
 from heron.powergrid.features.base import FeatureField, RowFeature
-from heron.powergrid.storage_worth import DAY_H, DayWorth, Store, day_worth
-
-_DAY_S = 3600.0 * DAY_H
+from heron.powergrid.storage_worth import DayWorth, Store, day_worth
 
 
 class StorageWorth(RowFeature):
@@ -51,7 +50,7 @@ class StorageWorth(RowFeature):
         if not day:
             self.row = (0.0, 0.0, 0.0)
             return
-        step = int(time_s % _DAY_S / _DAY_S * len(day))
+        step = step_of_day(time_s, len(day))
         if self._table is None or step < self._first or not (day is self._day or day == self._day):
             # Expected prices change every step: only the rest of the day is worked out.
             self._table, self._day, self._first = day_worth(day, store, step), day, step
