@@ -124,6 +124,8 @@ def spaces_problems(agent: DeviceAgent, rng: np.random.Generator) -> list[str]:
             agent.apply_action(bad)
         except ValueError:
             pass
+        except AttributeError as error:
+            problems.append(f"the action {bad.tolist()} passes by the envelope: {error}")
         else:
             problems.append(f"the action {bad.tolist()} is not refused with ValueError")
         if agent.setpoint != before:
