@@ -11,7 +11,7 @@ from heron.messaging.topics import SIGNAL
 from heron.messaging.wire import PlantClock, SystemSignal
 from heron.powergrid.connection import NO_LIMITS, ConnectionLimits
 from heron.powergrid.data_year import step_of_day
-from heron.powergrid.setups import Setup, price_outlook
+from heron.powergrid.setups import PriceFeed, Setup
 
 LATE = 2.0
 """Control intervals without a signal after which the DSO counts as silent, free-running."""
@@ -47,11 +47,9 @@ class SystemCycle:
         interval_s: float,
         desk: Desk | None = None,
     ) -> None:
-        self._config = setup.config
-        self._profiles = setup.profiles
+        self._prices = PriceFeed(setup.config, setup.profiles, interval_s)
         self._bus = bus
         self._coordinators = coordinators
-        self._interval_s = interval_s
         self._desk = desk
         self._sequence = Sequence()
         self.limits: dict[str, ConnectionLimits] = {
@@ -60,9 +58,8 @@ class SystemCycle:
 
     async def run(self, clock: PlantClock) -> None:
         """Signal one step: the price of the control interval that starts now."""
-        config, now_s = self._config, clock.time_s
-        price = self._profiles.mean(config.price_profile, now_s, self._interval_s)
-        day_ahead = price_outlook(config, self._profiles, now_s)
+        now_s = clock.time_s
+        price, day_ahead = self._prices.at(now_s)
         for agent in self._coordinators:
             limits = self.limits.get(agent, NO_LIMITS)
             signal = SystemSignal(

@@ -19,15 +19,30 @@ class Action:
     """One agent's action: ``dim_c`` bounded numbers, then ``dim_d`` categories.
 
     Attributes:
-        c: Continuous part in its own units, shape (dim_c,).
         d: Discrete part, shape (dim_d,).
         low: Lower bounds of ``c``.
         high: Upper bounds of ``c``.
         ncats: Number of categories of each element of ``d``.
+        joint: A joint action, (n,), whose ``part`` is to be the continuous part: whoever hands out
+            one at every step sets this, and nobody need look. None: ``c`` was set since.
+        part: Where in a joint action the continuous part lies.
     """
 
     def __init__(self) -> None:
+        self.part = slice(None)
         self.set_specs()
+
+    @property
+    def c(self) -> Floats:
+        """Continuous part in its own units, shape (dim_c,)."""
+        if self.joint is not None:
+            self.c = self.joint[self.part]
+        return self._c
+
+    @c.setter
+    def c(self, values: Floats) -> None:
+        self._c = values
+        self.joint: Floats | None = None
 
     def set_specs(
         self,
@@ -67,7 +82,7 @@ class Action:
 
     def reset(self) -> None:
         """Set the neutral value: 0 if the bounds allow it, else the nearest bound; category 0."""
-        self.c: Floats = np.clip(np.zeros(self.dim_c), self.low, self.high)
+        self.c = np.clip(np.zeros(self.dim_c), self.low, self.high)
         self.d: NDArray[np.int64] = np.zeros(self.dim_d, dtype=np.int64)
 
     def validate(self, values: ArrayLike | Mapping[str, ArrayLike]) -> Floats:

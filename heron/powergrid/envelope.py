@@ -351,11 +351,9 @@ def _leg(hypotenuse: float, other: float) -> float:
 
 def _narrow(low: float, high: float, new_low: float, new_high: float) -> tuple[float, float]:
     """Intersect two intervals; where they do not meet, the new one's nearer end remains."""
-    low = max(low, new_low)
-    low = min(low, new_high)
-    high = min(high, new_high)
-    high = max(high, new_low)
-    return low, high
+    low = new_low if low < new_low else low
+    high = new_high if high > new_high else high
+    return (low if low < new_high else new_high), (high if high > new_low else new_low)
 
 
 def _only_ranges(limits: DeviceLimits) -> bool:

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from heron.powergrid.agents import MarketGridAgent, MicrogridView, PowerGridAgent
 from heron.powergrid.quantities import Measurements, Setpoint
-from heron.powergrid.setups import SetupConfig, as_setup, load_setup, price_outlook
+from heron.powergrid.setups import PriceFeed, SetupConfig, as_setup, load_setup
 from heron.powergrid.setups.loader import find_config
 from simulator import Plant
 from training.envs.networked_grid_env import NetworkedGridEnv
@@ -31,13 +31,12 @@ class MultiAgentMicrogrids(NetworkedGridEnv):
             time, and holds from the next view on.
     """
 
-    _priced: tuple[float, tuple[float, tuple[float, ...]]] = (-1.0, (0.0, ()))
-
     def _build_net(self) -> Plant:
         return Plant(self.setup)
 
     def _build_agents(self) -> dict[str, PowerGridAgent]:
         self.limits = {m.name: m.limits for m in self.setup.config.microgrid_configs}
+        self._prices = PriceFeed(self.setup.config, self.setup.profiles)
         self.dso = self.scheme.build(self.setup, env_id=self.env_id)
         if self.scheme.negotiates:
             self.register_agent(self.dso)
@@ -60,7 +59,7 @@ class MultiAgentMicrogrids(NetworkedGridEnv):
     def _update_agents(self, measurements: Measurements) -> None:
         """Hand each coordinator its view, with the price that holds from now on."""
         time_s, meters, devices = measurements.time_s, measurements.meters, measurements.devices
-        price, day_ahead = self._prices(time_s)
+        price, day_ahead = self._prices.at(time_s)
         self.dso.update_from(time_s, meters["head"], price, day_ahead)
         limits = self.limits
         for name, agent in self.agent_dict.items():
@@ -76,7 +75,7 @@ class MultiAgentMicrogrids(NetworkedGridEnv):
         """
         known = measurements if reported is None else reported
         time_s, meters = measurements.time_s, known.meters
-        price, day_ahead = self._prices(time_s)
+        price, day_ahead = self._prices.at(time_s)
         agent = self.agent_dict.get(name)
         if agent is None:
             self.dso.update_from(time_s, meters["head"], price, day_ahead)
@@ -89,14 +88,6 @@ class MultiAgentMicrogrids(NetworkedGridEnv):
         if known is not measurements:
             for device_id, device in agent.devices.items():
                 device.take_reading(measurements.devices[device_id])
-
-    def _prices(self, time_s: float) -> tuple[float, tuple[float, ...]]:
-        """Return the price from now on and what is known of the day's; all agents ask for it."""
-        if self._priced[0] != time_s:
-            config, profiles = self.setup.config, self.setup.profiles
-            price = profiles.mean(config.price_profile, time_s, config.step_s)
-            self._priced = (time_s, (price, price_outlook(config, profiles, time_s)))
-        return self._priced[1]
 
 
 def make_env(setup: str, overrides: dict[str, Any]) -> MultiAgentMicrogrids:

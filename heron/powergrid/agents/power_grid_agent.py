@@ -248,14 +248,15 @@ class PowerGridAgent(GridAgent):
         devices = list(self.devices.values())
         self._inlets = [_inlet(device) for device in devices]
         ends = np.cumsum([device.action_size for device in devices]).tolist()
-        parts = [slice(start, end) for start, end in pairwise([0, *ends])]
+        for device, (start, end) in zip(devices, pairwise([0, *ends]), strict=True):
+            device.action.part = slice(start, end)
         self._joint = self.action
         self._straight: list[_Way] | None = None
         self._shape = (self.action.dim_c,)
         if all(_decodes_itself(type(device)) for device in devices):
             self._straight = [
-                (device.action, part, part.start, device.part_decoder(), device.terminals)
-                for device, part in zip(devices, parts, strict=True)
+                (device.action, start, device.part_decoder(), device.terminals)
+                for device, start in zip(devices, [0, *ends], strict=False)
             ]
 
     @property
@@ -289,20 +290,20 @@ class PowerGridAgent(GridAgent):
         if vector.shape != self._shape or not _isfinite(sum(values)):
             vector = self.checked_action(action)
             values = vector.tolist()
-        self._joint.c = self._followed = vector
-        for of_device, part, start, decoder, terminals in straight:
-            of_device.c = vector[part]
+        self._joint.joint = self._followed = vector
+        for of_device, start, decoder, terminals in straight:
+            of_device.joint = vector
             terminals.command(decoder.setpoint(values, start))
         if self._told:
             for told, way in zip(self._told.values(), straight, strict=True):
-                told.take(values[way[1]])
+                told.take(values[way[0].part])
 
     @property
     def coordination(self) -> Coordination:
         """What its protocol decided last."""
         if self._followed is not None and self._straight is not None:
             vector, self._followed = self._followed, None
-            parts = [vector[part] for _, part, *_ in self._straight]
+            parts = [vector[of_device.part] for of_device, *_ in self._straight]
             self._coordination = Coordination(dict(zip(self.devices, parts, strict=True)))
         return self._coordination
 
@@ -311,8 +312,8 @@ class PowerGridAgent(GridAgent):
         self._coordination, self._followed = decided, None
 
 
-_Way: TypeAlias = tuple[Action, slice, int, PartDecoder, Terminals]
-"""A device's action, its part of a joint one, where that starts, who decodes it, for whom."""
+_Way: TypeAlias = tuple[Action, int, PartDecoder, Terminals]
+"""A device's action, where in a joint one its part starts, who decodes that, and for whom."""
 
 _TakeReading: TypeAlias = Callable[[DeviceReading], None]
 _TakePrices: TypeAlias = Callable[[float, float, tuple[float, ...]], None]

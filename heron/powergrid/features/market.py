@@ -159,9 +159,20 @@ def _rows_of(day_ahead: tuple[float, ...]) -> tuple[tuple[float, ...], ...]:
 
 
 @lru_cache(maxsize=64)
-def _time_of_day(time_s: float) -> tuple[float, float, float, float]:
+def _time_of_day(time_s: float) -> tuple[float, ...]:
     """Return what `TimeOfDay` holds; all agents of a site ask for the same instant."""
-    angle = 2.0 * math.pi * (time_s % DAY_S) / DAY_S
-    day = int(time_s // DAY_S)
+    return _on_the_clock(time_s % DAY_S) + _in_the_calendar(time_s // DAY_S)
+
+
+@lru_cache(maxsize=2048)
+def _on_the_clock(second: float) -> tuple[float, ...]:
+    """Return sine and cosine of the time of day; every day has the same."""
+    angle = 2.0 * math.pi * second / DAY_S
+    return math.sin(angle), math.cos(angle)
+
+
+@lru_cache(maxsize=64)
+def _in_the_calendar(day: float) -> tuple[float, ...]:
+    """Return season and weekend."""
     season = math.cos(2.0 * math.pi * (day % DAYS + 10) / DAYS)
-    return math.sin(angle), math.cos(angle), season, float((day + FIRST_WEEKDAY) % WEEK >= 5)
+    return season, float((day + FIRST_WEEKDAY) % WEEK >= 5)

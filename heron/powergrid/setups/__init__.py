@@ -18,13 +18,14 @@ from heron.powergrid.setups.models import (
     SetupConfig,
     add_device_type,
 )
-from heron.powergrid.setups.outlook import price_outlook
+from heron.powergrid.setups.outlook import PriceFeed, price_outlook
 from heron.powergrid.setups.profiles import Profiles
 
 __all__ = [
     "DeviceEntry",
     "DsoConfig",
     "MicrogridConfig",
+    "PriceFeed",
     "Profiles",
     "Setup",
     "SetupConfig",

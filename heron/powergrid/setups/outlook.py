@@ -42,6 +42,36 @@ def price_outlook(config: SetupConfig, profiles: Profiles, time_s: float) -> tup
     return _outlook(profiles, config.price_profile, profiles.day_of(time_s), row)
 
 
+class PriceFeed:
+    """What the operator says of prices at an instant, remembered until another is asked for.
+
+    Args:
+        config: Says which prices hold, and what of them is known ahead.
+        profiles: Hold the prices.
+        interval_s: Length of a control interval; that of the setup's steps if not given.
+    """
+
+    def __init__(
+        self, config: SetupConfig, profiles: Profiles, interval_s: float | None = None
+    ) -> None:
+        self._config, self._profiles = config, profiles
+        self._column = config.price_profile
+        self._interval_s = config.step_s if interval_s is None else interval_s
+        self._changes_every_step = config.forecast == "typical"
+        self._time_s = self._day = -1.0
+        self._now: tuple[float, tuple[float, ...]] = (0.0, ())
+
+    def at(self, time_s: float) -> tuple[float, tuple[float, ...]]:
+        """Return the price of the interval that starts now, $/MWh, and `price_outlook`."""
+        if time_s != self._time_s:
+            day, (_, outlook) = time_s // DAY_S, self._now
+            if day != self._day or self._changes_every_step:
+                outlook = price_outlook(self._config, self._profiles, time_s)
+            price = self._profiles.mean(self._column, time_s, self._interval_s)
+            self._time_s, self._day, self._now = time_s, day, (price, outlook)
+        return self._now
+
+
 @lru_cache(maxsize=64)
 def _outlook(profiles: Profiles, column: str, day: int, row: int) -> tuple[float, ...]:
     """Return a day's prices, or those expected at a row of it; one tuple for all who ask."""
