@@ -228,10 +228,10 @@ class PolicyCodec:
         Raises:
             ManifestMismatch: The agent lacks a feature of the codec, or it has other fields.
         """
-        kept: tuple[PolicyCodec, JointEncoder] | None = agent.__dict__.get("_encoder")
+        kept: tuple[PolicyCodec, JointEncoder] | None = getattr(agent, "_encoder", None)
         if kept is None or kept[0] is not self or not kept[1].holds():
             kept = agent._encoder = (self, JointEncoder([(self, agent)]))
-        return kept[1].encode()[0]
+        return kept[1].encode()[agent.agent_id]
 
     def encode_observation(self, observation: Any) -> FloatArray:
         """Return the same from what a coordinator was given to see, which may be older.

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from heron.policy.codec import PolicyCodec
 
 FloatArray = npt.NDArray[np.float32]
+_frombuffer, _float32 = np.frombuffer, np.float32
+
 Read: TypeAlias = Callable[[], Sequence[float]]
 
 
@@ -39,11 +41,11 @@ class JointEncoder:
         self._owners: list[tuple[Any, State]] = []
         self._names: list[tuple[str, str, int]] = []
         self._readers: list[Read] = []
-        self._slices: list[slice] = []
+        self._slices: list[tuple[str, slice]] = []
         end = 0
         for codec, agent in parts:
             start, end = end, end + codec.obs_dim
-            self._slices.append(slice(start, end))
+            self._slices.append((agent.agent_id, slice(start, end)))
             owners = {agent.agent_id: agent, **agent.subordinates}
             self._owners += [(owner, owner.state) for owner in owners.values()]
             for owner, name, size in codec.layout():
@@ -51,39 +53,36 @@ class JointEncoder:
                 self._readers.append(_reader(_find(owners, owner, name)))
         scales = [codec.scale for codec, _ in parts]
         self._scale = np.concatenate(scales) if scales else np.zeros(0)
-        self._size = end
         self._pack = struct.Struct(f"{end}f").pack
 
     def holds(self) -> bool:
         """Whether the agents still have the states that it was built for."""
         return all(owner.state is state for owner, state in self._owners)
 
-    def encode(self) -> list[FloatArray]:
-        """Return the agents' observations as they are now, scaled, (obs_dim,) each.
+    def encode(self) -> dict[str, FloatArray]:
+        """Return the agents' observations as they are now, by id, scaled, (obs_dim,) each.
 
         Raises:
             ManifestMismatch: A feature has other fields than the codec says.
         """
-        values = list(chain.from_iterable(map(call, self._readers)))
-        if len(values) != self._size:
-            raise ManifestMismatch(self._wrong_size())
-        joint: FloatArray = (self._single(values) / self._scale).astype(np.float32)
-        return [joint[part] for part in self._slices]
-
-    def _single(self, values: list[float]) -> FloatArray:
-        """Round to float32, as features do when they travel in reports."""
+        values = tuple(chain.from_iterable(map(call, self._readers)))
         try:
-            # packing is several times as fast as numpy's way from a list
-            return np.frombuffer(self._pack(*values), np.float32)
+            # rounds to float32, as features do when they travel in reports; packing is several
+            # times as fast as numpy's way from plain numbers
+            single = _frombuffer(self._pack(*values), _float32)
         except OverflowError:
-            return np.array(values, dtype=np.float64).astype(np.float32)
+            single = np.array(values, dtype=np.float64).astype(np.float32)
+        except struct.error:
+            raise ManifestMismatch(self._misfit()) from None
+        joint = (single / self._scale).astype(_float32)
+        return {agent: joint[part] for agent, part in self._slices}
 
-    def _wrong_size(self) -> str:
+    def _misfit(self) -> str:
         """Say which feature has not as many numbers as the codec knows."""
         for (owner, name, size), read in zip(self._names, self._readers, strict=True):
             if len(read()) != size:
                 return f"{owner}.{name} has {len(read())} fields, the codec {size}"
-        return f"not {self._size} fields"
+        return "a feature holds something that is no number"
 
 
 def _reader(feature: FeatureProvider) -> Read:

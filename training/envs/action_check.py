@@ -13,6 +13,7 @@ from heron.policy.codec import FloatArray
 _NUMBERS = "fiu"
 
 _ndarray = np.ndarray
+_FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -29,7 +30,7 @@ def actions_fit(actions: Mapping[str, FloatArray], shapes: Shapes) -> bool:
         if type(action) is not _ndarray or action.shape != shape:
             return False
         # a sum is finite only if all are; of few numbers, plain ones are added up sooner
-        if action.dtype.kind != "f" or not isfinite(sum(action.tolist())):
+        if action.dtype not in _FLOATS or not isfinite(sum(action.tolist())):
             return False
     return True
 

@@ -133,6 +133,7 @@ class NetworkedGridEnv(PettingZooParallelEnv):
             RegisterResolution(site_plan(config)) if own.get("through_registers") else None
         )
         self.scheme = scheme_of(self.setup.config.protocol)
+        self._commands_devices = self.scheme.commands_devices
         self.net: Plant = self._build_net()
         self.agent_dict: dict[str, PowerGridAgent] = self._build_agents()
         for agent in self.agent_dict.values():
@@ -314,7 +315,7 @@ class NetworkedGridEnv(PettingZooParallelEnv):
         if self._registers is not None:
             setpoints = self._registers.setpoints(setpoints)
         after = self.net.step(setpoints, dt_s)
-        self.time_s = after.time_s
+        self._time_s = after.time_s
         accounts = self._accountant.account(before, after)
         if self.event_mode is None:
             self._update_agents(self._seen(after))
@@ -408,7 +409,7 @@ class NetworkedGridEnv(PettingZooParallelEnv):
 
     def _of_agents(self, actions: Mapping[str, FloatArray]) -> Mapping[str, ArrayLike]:
         """Return the agents' own actions for the normalised ones."""
-        if self.scheme.commands_devices:
+        if self._commands_devices:
             return actions
         return {a: self.agent_dict[a].from_normalised(x) for a, x in actions.items()}
 
@@ -441,7 +442,7 @@ class NetworkedGridEnv(PettingZooParallelEnv):
         if not self.centralized or self.proxy is not None:
             seen = self.get_observations()
             return {a: c.encode_observation(seen[a]) for a, c in self.codecs.items()}
-        return dict(zip(self.codecs, self._encoder.encode(), strict=True))
+        return self._encoder.encode()
 
     def _last_accounts(self) -> StepAccounts:
         if self.accounts is None:

@@ -71,8 +71,7 @@ class ESS(StorageAgent):
 
     def take_prices(self, time_s: float, price: float, day: tuple[float, ...]) -> None:
         """Say what its energy is worth by the prices of a day that are known or expected."""
-        stored = self._stored
-        self._worth.update(self._store, stored.soc * stored.e_capacity_MWh, time_s, price, day)
+        self._worth.update(self._store, self._stored.row[2], time_s, price, day)
 
     def _best_p_mw(self, price: float) -> float:
         """Return the power that pays, given what the store holds and what it is worth.

@@ -71,15 +71,15 @@ class Terminals:
         self.reading = reading
         p_mw = reading.p_mw
         if (electrical := self.electrical) is not None:
-            electrical.p_MW = p_mw
-            electrical.q_MVAr = reading.q_mvar
-            electrical.v_pu = reading.v_pu
+            electrical.row = (p_mw, reading.q_mvar, reading.v_pu, electrical.row[3])
         if (source := self.source) is not None:
-            source.output = p_mw / source.p_rated_MW
+            p_rated_mw = source.row[0]
+            source.row = (p_rated_mw, p_mw / p_rated_mw)
         if (status := self.status) is not None:
             status.row = (1.0,) if reading.connected else (0.0,)
         if (storage := self.storage) is not None and (soc := reading.soc) is not None:
-            storage.soc = soc
+            capacity_mwh = storage.row[1]
+            storage.row = (soc, capacity_mwh, soc * capacity_mwh)
 
     def command(self, setpoint: Setpoint, dt_s: float | None = None) -> EnvelopeResult:
         """Propose a set-point to the envelope and take over what it lets pass."""

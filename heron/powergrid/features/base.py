@@ -97,10 +97,11 @@ class RowFeature(DomainFeature):
     row: tuple[float, ...]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Give each field its place in the row."""
+        """Give each field its place in the row, unless the class says itself what the field is."""
         super().__init_subclass__(**kwargs)
         for i, own in enumerate(cls.fields):
-            setattr(cls, own.name, _place(i))
+            if own.name not in vars(cls):
+                setattr(cls, own.name, _place(i))
 
     def values(self) -> Sequence[float]:
         """Return the fields in order as plain numbers."""

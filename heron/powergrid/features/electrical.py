@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from heron.powergrid.features.base import DomainFeature, FeatureField, RowFeature
+from heron.powergrid.features.base import FeatureField, RowFeature
 
 
-class ElectricalBasePh(DomainFeature):
+class ElectricalBasePh(RowFeature):
     """Power and voltage at the terminals; positive = injects into the grid."""
 
     visibility = ("owner", "upper_level", "system")
@@ -31,7 +31,7 @@ class ElectricalBasePh(DomainFeature):
         base_MVA: float = 1.0,
     ) -> None:
         """Set the values; ``base_MVA`` is the size by which observations scale the powers."""
-        super().__init__(p_MW=p_MW, q_MVAr=q_MVAr, v_pu=v_pu, va_deg=va_deg)
+        self.row = (p_MW, q_MVAr, v_pu, va_deg)
         self.base_MVA = base_MVA
 
     def scales(self) -> list[float]:
@@ -39,7 +39,7 @@ class ElectricalBasePh(DomainFeature):
         return [self.base_MVA, self.base_MVA, 1.0, 180.0]
 
 
-class PhaseConnection(DomainFeature):
+class PhaseConnection(RowFeature):
     """Which phases the device is connected to: 1 or 0 each."""
 
     visibility = ("owner", "upper_level", "system")
@@ -50,7 +50,7 @@ class PhaseConnection(DomainFeature):
     c: float
 
     def __init__(self, a: float = 1.0, b: float = 1.0, c: float = 1.0) -> None:
-        super().__init__(a=a, b=b, c=c)
+        self.row = (a, b, c)
 
     @classmethod
     def of(cls, phases: tuple[str, ...]) -> PhaseConnection:
@@ -58,7 +58,7 @@ class PhaseConnection(DomainFeature):
         return cls(*(float(name in phases) for name in "abc"))
 
 
-class PowerLimits(DomainFeature):
+class PowerLimits(RowFeature):
     """The ranges of active and reactive power."""
 
     visibility = ("owner", "upper_level")
@@ -85,9 +85,7 @@ class PowerLimits(DomainFeature):
             raise ValueError(
                 f"limits cross: p {p_min_MW} to {p_max_MW} MW, q {q_min_MVAr} to {q_max_MVAr} Mvar"
             )
-        super().__init__(
-            p_min_MW=p_min_MW, p_max_MW=p_max_MW, q_min_MVAr=q_min_MVAr, q_max_MVAr=q_max_MVAr
-        )
+        self.row = (p_min_MW, p_max_MW, q_min_MVAr, q_max_MVAr)
 
 
 class StatusBlock(RowFeature):
@@ -102,7 +100,7 @@ class StatusBlock(RowFeature):
         self.row = (in_service,)
 
 
-class ThermalLoading(DomainFeature):
+class ThermalLoading(RowFeature):
     """How heavily a piece of equipment is loaded, in percent of its rating."""
 
     visibility = ("owner", "upper_level", "system")
@@ -113,4 +111,4 @@ class ThermalLoading(DomainFeature):
     s_rated_MVA: float
 
     def __init__(self, loading_pct: float = 0.0, s_rated_MVA: float = 1.0) -> None:
-        super().__init__(loading_pct=loading_pct, s_rated_MVA=s_rated_MVA)
+        self.row, self.s_rated_MVA = (loading_pct,), s_rated_MVA

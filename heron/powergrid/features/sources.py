@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from itertools import pairwise
 
-from heron.powergrid.features.base import DomainFeature, FeatureField
+from heron.powergrid.features.base import DomainFeature, FeatureField, RowFeature
 
 Curve = tuple[tuple[float, float], ...]
 
@@ -16,7 +16,7 @@ Source: IEEE 1547-2018, table 8, category B.
 """
 
 
-class InverterBasedSource(DomainFeature):
+class InverterBasedSource(RowFeature):
     """A source behind an inverter: its rating, and how much of it is used now."""
 
     visibility = ("owner", "upper_level")
@@ -29,7 +29,7 @@ class InverterBasedSource(DomainFeature):
         """Set the rating and ``output``, the active power as a share of it."""
         if not p_rated_MW > 0.0:
             raise ValueError(f"p_rated_MW = {p_rated_MW}: expected a positive power")
-        super().__init__(p_rated_MW=p_rated_MW, output=output)
+        self.row = (p_rated_MW, output)
 
 
 class VoltVarCurve(DomainFeature):

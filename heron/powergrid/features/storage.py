@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from heron.powergrid.features.base import DomainFeature, FeatureField
+from heron.powergrid.features.base import FeatureField, RowFeature
 
 
-class StorageBlock(DomainFeature):
+class StorageBlock(RowFeature):
     """State of charge (0-1), capacity and stored energy; the last follows from the first two."""
 
     visibility = ("owner", "upper_level")
@@ -16,8 +16,6 @@ class StorageBlock(DomainFeature):
     )
     settings = ("ch_eff", "dsc_eff")
 
-    soc: float
-    e_capacity_MWh: float
     ch_eff: float
     dsc_eff: float
 
@@ -34,13 +32,34 @@ class StorageBlock(DomainFeature):
             raise ValueError(f"e_capacity_MWh = {e_capacity_MWh}: expected a positive energy")
         if e_stored_MWh is not None:
             soc = e_stored_MWh / e_capacity_MWh
-        super().__init__(soc=soc, e_capacity_MWh=e_capacity_MWh, ch_eff=ch_eff, dsc_eff=dsc_eff)
+        self.row = (soc, e_capacity_MWh, soc * e_capacity_MWh)
+        self.ch_eff, self.dsc_eff = ch_eff, dsc_eff
+
+    @property
+    def soc(self) -> float:
+        """State of charge, 0-1."""
+        return self.row[0]
+
+    @soc.setter
+    def soc(self, soc: float) -> None:
+        capacity_mwh = self.row[1]
+        self.row = (soc, capacity_mwh, soc * capacity_mwh)
+
+    @property
+    def e_capacity_MWh(self) -> float:
+        """Energy that it can hold."""
+        return self.row[1]
+
+    @e_capacity_MWh.setter
+    def e_capacity_MWh(self, value: float) -> None:
+        soc = self.row[0]
+        self.row = (soc, value, soc * value)
 
     @property
     def e_stored_MWh(self) -> float:
         """Energy in the store."""
-        return self.soc * self.e_capacity_MWh
+        return self.row[2]
 
     @e_stored_MWh.setter
     def e_stored_MWh(self, value: float) -> None:
-        self.soc = value / self.e_capacity_MWh
+        self.soc = value / self.row[1]

@@ -29,8 +29,9 @@ def test_a_joint_encoder_gives_what_each_feature_shows_rounded_and_scaled(
 ) -> None:
     codecs = {name: codec_of(agent) for name, agent in microgrids.items()}
     joint = JointEncoder([(codecs[name], agent) for name, agent in microgrids.items()]).encode()
-    for (name, agent), observation in zip(microgrids.items(), joint, strict=True):
-        codec = codecs[name]
+    assert list(joint) == list(microgrids)
+    for name, agent in microgrids.items():
+        codec, observation = codecs[name], joint[name]
         assert np.array_equal(observation, codec.encode(agent))
         assert np.array_equal(observation, codec.encode_observation(agent.observe()))
         observation[:] = 0.0  # whoever gets it may write into it, and nobody else sees that
