@@ -36,13 +36,13 @@ class Action:
     def c(self) -> Floats:
         """Continuous part in its own units, shape (dim_c,)."""
         if self.joint is not None:
-            self.c = self.joint[self.part]
+            self.c = np.asarray(self.joint[self.part], dtype=np.float64)
         return self._c
 
     @c.setter
     def c(self, values: Floats) -> None:
         self._c = values
-        self.joint: Floats | None = None
+        self.joint: Floats | NDArray[np.float32] | None = None
 
     def set_specs(
         self,

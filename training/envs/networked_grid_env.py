@@ -10,7 +10,6 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from contextlib import ExitStack
 from math import isfinite
-from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +42,6 @@ DIVERGED_PENALTY = 1000.0
 """What each agent loses when no power-flow solution is found, which also ends the episode: about
 what a day of doing nothing costs on the setup that ships."""
 
-
-_is_direct = attrgetter("is_direct")
 
 StepReturn = tuple[
     dict[str, FloatArray],
@@ -419,13 +416,20 @@ class NetworkedGridEnv(PettingZooParallelEnv):
         Raises:
             ValueError: A protocol made an action that a device cannot take; none is told anything.
         """
-        agents = self.agent_dict
-        if self.centralized and all(map(_is_direct, agents.values())):
-            for agent_id, agent in agents.items():
-                agent.apply_action(actions[agent_id])
-        else:
-            self.apply_actions({a: actions[a] for a in agents})
+        if not (self.centralized and self._tells_at_once(actions)):
+            self.apply_actions({a: actions[a] for a in self.agent_dict})
         return {device_id: terminals.setpoint for device_id, terminals in self._terminals}
+
+    def _tells_at_once(self, actions: Mapping[str, ArrayLike]) -> bool:
+        """Tell all devices without messages, if nothing can fail on any agent's way to them."""
+        told = []
+        for agent_id, agent in self.agent_dict.items():
+            if agent.tell is None:
+                return False
+            told.append((agent.tell, actions[agent_id]))
+        for tell, action in told:
+            tell(action)
+        return True
 
     def _seen(self, measurements: Measurements) -> Measurements:
         """Return what the agents can read of the plant."""

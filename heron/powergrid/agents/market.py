@@ -99,10 +99,9 @@ class MarketGridAgent(TradingGridAgent):
         elif self._asked is not None:
             self._dispatch(self._asked, scheduler)
 
-    @property
-    def is_direct(self) -> bool:
-        """Whether nothing can fail on an action's way; its devices answer a price by themselves."""
-        return False
+    def _reconsider(self) -> None:
+        """Leave actions to the protocol: its devices answer a price by themselves."""
+        self.tell = None
 
     def apply_action(self, action: ArrayLike) -> None:
         """Dispatch to an action now."""

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from itertools import pairwise
 from typing import Any, TypeAlias, cast
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from heron.agents import Agent
-from heron.core import COORDINATOR_LEVEL, Action, CoordinatorAgentState, Policy
+from heron.core import COORDINATOR_LEVEL, CoordinatorAgentState, Policy
 from heron.errors import ConfigError, ConfigProblem, StaleDataError
 from heron.policy.codec import ActionMapping, SetpointSpec
 from heron.powergrid.accounting import STORED_ENERGY_VALUE
 from heron.powergrid.agents.device import DEFAULT_DT_S, DeviceAgent
-from heron.powergrid.agents.part_decoder import PartDecoder
 from heron.powergrid.agents.registry import DEVICE_REGISTRY
+from heron.powergrid.agents.straight_way import Floats, StraightWay
 from heron.powergrid.agents.terminals import Terminals
 from heron.powergrid.agents.timed import TimedAgent
 from heron.powergrid.agents.view import MicrogridView
+from heron.powergrid.connection import ConnectionLimits
 from heron.powergrid.device_configs import guide_spelling
 from heron.powergrid.features import (
     BusVoltages,
@@ -35,8 +35,7 @@ from heron.powergrid.setups.models import DeviceEntry, MicrogridConfig
 from heron.protocols import Coordination, Protocol, SetpointProtocol
 from heron.scheduling import TickConfig
 
-_asarray, _float64, _hypot, _isfinite = np.asarray, np.float64, math.hypot, math.isfinite
-"""Names of this module: an interpreter finds them several times as fast, at every step."""
+_hypot = math.hypot
 
 
 class GridAgent(TimedAgent):
@@ -78,7 +77,12 @@ class PowerGridAgent(GridAgent):
 
     Attributes:
         rating_mva: Rating of its connection; infinite if it is not known.
+        tell: Carries out an action that was checked; None where a protocol has to be run, which
+            may fail.
     """
+
+    tell: Callable[[Any], None] | None
+    _way: StraightWay | None = None
 
     def __init__(
         self,
@@ -110,7 +114,6 @@ class PowerGridAgent(GridAgent):
         )
 
     def _prepare(self) -> None:
-        self._followed: NDArray[np.float64] | None = None
         self._view: MicrogridView | None = None
         self._measured = self._measured_voltages
         super()._prepare()
@@ -185,7 +188,9 @@ class PowerGridAgent(GridAgent):
         self._flows.row = (_hypot(p_mw, q_mvar) / self.rating_mva,)
         if self.timeliness is not None:
             self.timeliness.age = age_s / self.dt_s
-        self.time_s, self.connection = time_s, limits
+        self.time_s = time_s
+        if limits is not self._connection:
+            self.connection = limits
 
     def _measured_voltages(self) -> list[float]:
         """Return the voltages of the last view: at the connection, then at each device."""
@@ -244,76 +249,84 @@ class PowerGridAgent(GridAgent):
                 self._remember_commands_to({agent.agent_id: self.devices[agent.agent_id]})
 
     def _take_stock(self) -> None:
-        """Find what every step needs of the devices: who they are, and their parts of an action."""
+        """Find what every step needs of the devices: the ways of readings and of actions."""
         devices = list(self.devices.values())
         self._inlets = [_inlet(device) for device in devices]
-        ends = np.cumsum([device.action_size for device in devices]).tolist()
-        for device, (start, end) in zip(devices, pairwise([0, *ends]), strict=True):
-            device.action.part = slice(start, end)
-        self._joint = self.action
-        self._straight: list[_Way] | None = None
-        self._shape = (self.action.dim_c,)
-        if all(_decodes_itself(type(device)) for device in devices):
-            self._straight = [
-                (device.action, start, device.part_decoder(), device.terminals)
-                for device, start in zip(devices, [0, *ends], strict=False)
-            ]
+        self._way = StraightWay(self.action, devices) if StraightWay.is_open_to(devices) else None
+        self._reconsider()
+
+    def _choose_way(self) -> Callable[[Floats], None] | None:
+        """Return what tells the devices without messages; None where there has to be a protocol."""
+        way, commands = self._way, type(self.protocol) is SetpointProtocol
+        if way is None or not commands or self.connection.given:
+            return None
+        return self._tell_and_remember if self.observe_timing else way.tell
+
+    def _tell_and_remember(self, action: Floats) -> None:
+        """Tell the devices, and keep in mind what each was told."""
+        if self._way is not None:
+            self._way.tell(action)
+            for told, part in zip(self._told.values(), self._way.parts(action), strict=True):
+                told.take(part.tolist())
 
     @property
-    def is_direct(self) -> bool:
-        """Whether `apply_action` is all that an action needs: no protocol can fail on its way.
+    def protocol(self) -> Protocol:
+        """How it coordinates its devices."""
+        return self._protocol
 
-        So it is with set-points without messages, and where a class has an `apply_action` of its
-        own, whose business it then is.
+    @protocol.setter
+    def protocol(self, protocol: Protocol) -> None:
+        self._protocol = protocol
+        if self._way is not None:
+            self._reconsider()
+
+    @property
+    def connection(self) -> ConnectionLimits:
+        """What the operator lets its connection carry; no limits until it says so."""
+        return self._connection
+
+    @connection.setter
+    def connection(self, limits: ConnectionLimits) -> None:
+        self._connection = limits
+        if self._way is not None:
+            self._reconsider()
+
+    def _reconsider(self) -> None:
+        """Choose the way of actions anew.
+
+        Where a class has an `apply_action` of its own, it is that one's business.
         """
-        return (
-            self._straight is not None
-            and type(self.protocol) is SetpointProtocol
-            and not self.connection.given
-        ) or type(self).apply_action is not PowerGridAgent.apply_action
+        self._straight = self._choose_way()
+        own = type(self).apply_action is not PowerGridAgent.apply_action
+        self.tell = self.apply_action if own else self._straight
 
     def apply_action(self, action: ArrayLike) -> None:
         """Carry out an action now.
 
-        With set-points and devices that decode them themselves, this is what the protocol does,
-        without its messages.
-
         Raises:
             ValueError: It has the wrong shape or is not finite; no device is told anything.
         """
-        straight = self._straight
-        if straight is None or self.connection.given or type(self.protocol) is not SetpointProtocol:
+        if self._straight is None:
             super().apply_action(action)
-            return
-        vector = _asarray(action, _float64)
-        values = vector.tolist()
-        if vector.shape != self._shape or not _isfinite(sum(values)):
-            vector = self.checked_action(action)
-            values = vector.tolist()
-        self._joint.joint = self._followed = vector
-        for of_device, start, decoder, terminals in straight:
-            of_device.joint = vector
-            terminals.command(decoder.setpoint(values, start))
-        if self._told:
-            for told, way in zip(self._told.values(), straight, strict=True):
-                told.take(values[way[0].part])
+        else:
+            self._straight(self.checked_action(action))
 
     @property
     def coordination(self) -> Coordination:
         """What its protocol decided last."""
-        if self._followed is not None and self._straight is not None:
-            vector, self._followed = self._followed, None
-            parts = [vector[of_device.part] for of_device, *_ in self._straight]
+        way = self._way
+        if way is not None and way.told is not None:
+            parts = way.parts(way.told)
+            way.told = None
             self._coordination = Coordination(dict(zip(self.devices, parts, strict=True)))
         return self._coordination
 
     @coordination.setter
     def coordination(self, decided: Coordination) -> None:
-        self._coordination, self._followed = decided, None
+        self._coordination = decided
+        if self._way is not None:
+            self._way.told = None
 
-
-_Way: TypeAlias = tuple[Action, int, PartDecoder, Terminals]
-"""A device's action, where in a joint one its part starts, who decodes that, and for whom."""
 
 _TakeReading: TypeAlias = Callable[[DeviceReading], None]
 _TakePrices: TypeAlias = Callable[[float, float, tuple[float, ...]], None]
@@ -328,12 +341,6 @@ def _inlet(device: DeviceAgent) -> _Inlet:
     prices = kind.take_prices is not DeviceAgent.take_prices
     take_reading = device.take_reading if own else terminals.show
     return device.agent_id, terminals, take_reading, device.take_prices if prices else None
-
-
-def _decodes_itself(kind: type[DeviceAgent]) -> bool:
-    """Whether a device class leaves the way from action to set-point as it is."""
-    hooks = ("apply_action", "propose", "take_action", "on_message", "command", "part_decoder")
-    return all(getattr(kind, hook) is getattr(DeviceAgent, hook) for hook in hooks)
 
 
 def _parts(
