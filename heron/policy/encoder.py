@@ -9,8 +9,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
-from operator import call
-from typing import TYPE_CHECKING, Any, TypeAlias
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 
 FloatArray = npt.NDArray[np.float32]
 _frombuffer, _float32 = np.frombuffer, np.float32
-
-Read: TypeAlias = Callable[[], Sequence[float]]
+_row = attrgetter("row")
 
 
 class JointEncoder:
@@ -40,7 +39,7 @@ class JointEncoder:
     def __init__(self, parts: Sequence[tuple[PolicyCodec, Any]]) -> None:
         self._owners: list[tuple[Any, State]] = []
         self._names: list[tuple[str, str, int]] = []
-        self._readers: list[Read] = []
+        self._rows: list[Any] = []
         self._slices: list[tuple[str, slice]] = []
         end = 0
         for codec, agent in parts:
@@ -50,7 +49,7 @@ class JointEncoder:
             self._owners += [(owner, owner.state) for owner in owners.values()]
             for owner, name, size in codec.layout():
                 self._names.append((owner, name, size))
-                self._readers.append(_reader(_find(owners, owner, name)))
+                self._rows.append(_with_row(_find(owners, owner, name)))
         scales = [codec.scale for codec, _ in parts]
         self._scale = np.concatenate(scales) if scales else np.zeros(0)
         self._pack = struct.Struct(f"{end}f").pack
@@ -65,7 +64,7 @@ class JointEncoder:
         Raises:
             ManifestMismatch: A feature has other fields than the codec says.
         """
-        values = tuple(chain.from_iterable(map(call, self._readers)))
+        values = tuple(chain.from_iterable(map(_row, self._rows)))
         try:
             # rounds to float32, as features do when they travel in reports; packing is several
             # times as fast as numpy's way from plain numbers
@@ -79,18 +78,33 @@ class JointEncoder:
 
     def _misfit(self) -> str:
         """Say which feature has not as many numbers as the codec knows."""
-        for (owner, name, size), read in zip(self._names, self._readers, strict=True):
-            if len(read()) != size:
-                return f"{owner}.{name} has {len(read())} fields, the codec {size}"
+        for (owner, name, size), source in zip(self._names, self._rows, strict=True):
+            if len(source.row) != size:
+                return f"{owner}.{name} has {len(source.row)} fields, the codec {size}"
         return "a feature holds something that is no number"
 
 
-def _reader(feature: FeatureProvider) -> Read:
-    """Return what reads a feature as plain numbers: its own ``reader()``, if it has one."""
-    own: Callable[[], Read] | None = getattr(feature, "reader", None)
-    if callable(own):
-        return own()
-    return lambda: feature.vector().tolist()
+class _Reader:
+    """Reads a feature as plain numbers: by its ``values()``, if it has such, else its vector."""
+
+    __slots__ = ("_feature", "_values")
+
+    def __init__(self, feature: FeatureProvider) -> None:
+        self._feature = feature
+        self._values: Callable[[], Sequence[float]] | None = getattr(feature, "values", None)
+
+    @property
+    def row(self) -> Sequence[float]:
+        """The feature's numbers in order."""
+        if self._values is None:
+            numbers: list[float] = self._feature.vector().tolist()
+            return numbers
+        return self._values()
+
+
+def _with_row(feature: FeatureProvider) -> Any:
+    """Return what has the feature's plain numbers in its ``row``: the feature, if it has itself."""
+    return feature if getattr(feature, "is_its_row", False) else _Reader(feature)
 
 
 def _find(owners: Mapping[str, Any], owner: str, name: str) -> FeatureProvider:

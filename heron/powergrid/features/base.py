@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from operator import attrgetter
 from typing import Any, ClassVar
 
@@ -60,12 +59,6 @@ class DomainFeature(FeatureProvider):
         read = self._read(self)
         return read if len(self.fields) > 1 else (read,)
 
-    def reader(self) -> Callable[[], Sequence[float]]:
-        """Return what reads the fields, as `values` does, for whoever reads them every step."""
-        if len(self.fields) > 1 and type(self).values is DomainFeature.values:
-            return partial(self._read, self)
-        return self.values
-
     def names(self) -> list[str]:
         """Return the names of the vector's numbers."""
         return [f.name for f in self.fields]
@@ -103,15 +96,14 @@ class RowFeature(DomainFeature):
             if own.name not in vars(cls):
                 setattr(cls, own.name, _place(i))
 
+    @property
+    def is_its_row(self) -> bool:
+        """Whether the row is the vector, and may be read in its place."""
+        return type(self).values is RowFeature.values
+
     def values(self) -> Sequence[float]:
         """Return the fields in order as plain numbers."""
         return self.row
-
-    def reader(self) -> Callable[[], Sequence[float]]:
-        """Return what reads the row."""
-        if type(self).values is RowFeature.values:
-            return partial(attrgetter("row"), self)
-        return self.values
 
 
 def _place(i: int) -> property:

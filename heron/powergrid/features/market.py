@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from functools import lru_cache, partial
-from operator import attrgetter
+from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -78,13 +77,14 @@ class MarketSignal(RowFeature):
             self._day, self._rows = day_ahead, _rows_of(day_ahead)
         self.row = self._rows[step_of_day(time_s, len(day_ahead))]
 
+    @property
+    def is_its_row(self) -> bool:
+        """Whether the row is the vector: it holds what is known ahead, too."""
+        return self.forecast
+
     def values(self) -> Sequence[float]:
         """Return 28 numbers with a forecast, one without."""
         return self.row if self.forecast else self.row[:1]
-
-    def reader(self) -> Callable[[], Sequence[float]]:
-        """Return what reads the numbers."""
-        return partial(attrgetter("row"), self) if self.forecast else self.values
 
     def names(self) -> list[str]:
         """Return the names of the vector's numbers."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -63,10 +63,6 @@ class LastAction(FeatureProvider):
     def values(self) -> Sequence[float]:
         """Return the last command as plain numbers."""
         return tuple(self._values.values())
-
-    def reader(self) -> Callable[[], Sequence[float]]:
-        """Return what reads the last command, for whoever reads it every step."""
-        return self.values
 
     def to_dict(self) -> dict[str, float]:
         """Return plain data for messages and logs."""
