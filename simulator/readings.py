@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import isnan
+from typing import Any
 
 import numpy as np
 
@@ -61,6 +62,48 @@ def voltages(solution: Solution) -> list[list[float]]:
     return rows
 
 
+class _OpenDevice:
+    """A `DeviceReading` that is being filled: the same fields, and not frozen yet.
+
+    A frozen dataclass sets its fields one by one through a guard, at five times the cost, and
+    every device shows a reading at every step. Classes of one layout may be exchanged.
+    """
+
+    __slots__ = DeviceReading.__slots__
+
+
+class _OpenMeter:
+    """A `MeterReading` that is being filled; see `_OpenDevice`."""
+
+    __slots__ = MeterReading.__slots__
+
+
+def _device_reading(  # noqa: PLR0917 - in the order of the fields
+    p_mw: float, q_mvar: float, volts: Sequence[float], soc: float, available: float, on: bool
+) -> DeviceReading:
+    open_: Any = _OpenDevice()
+    open_.p_mw = p_mw
+    open_.q_mvar = q_mvar
+    open_.v_pu, open_.v_min_pu, open_.v_max_pu = volts
+    open_.soc = None if isnan(soc) else soc
+    open_.available_mw = None if isnan(available) else available
+    open_.connected = on
+    open_.tap = open_.loading_pct = None
+    open_.__class__ = DeviceReading
+    reading: DeviceReading = open_
+    return reading
+
+
+def _meter_reading(p_mw: float, q_mvar: float, volts: Sequence[float]) -> MeterReading:
+    open_: Any = _OpenMeter()
+    open_.p_mw = p_mw
+    open_.q_mvar = q_mvar
+    open_.v_pu, open_.v_min_pu, open_.v_max_pu = volts
+    open_.__class__ = MeterReading
+    reading: MeterReading = open_
+    return reading
+
+
 def device_readings(
     device_ids: Sequence[str], done: FleetAdvance, volts: Sequence[Sequence[float]]
 ) -> dict[str, DeviceReading]:
@@ -71,29 +114,16 @@ def device_readings(
         done: What they did.
         volts: Mean, lowest and highest voltage of each.
     """
-    rows = zip(
-        device_ids,
+    readings = map(
+        _device_reading,
         done.p_mw.tolist(),
         done.q_mvar.tolist(),
         volts,
         done.soc.tolist(),
         done.available_mw.tolist(),
         done.connected.tolist(),
-        strict=True,
     )
-    return {
-        name: DeviceReading(
-            p,
-            q,
-            mean,
-            low,
-            high,
-            None if isnan(soc) else soc,
-            None if isnan(available) else available,
-            connected,
-        )
-        for name, p, q, (mean, low, high), soc, available, connected in rows
-    }
+    return dict(zip(device_ids, readings, strict=True))
 
 
 def meter_readings(
@@ -106,7 +136,7 @@ def meter_readings(
         solution: Its solution.
         volts: Mean, lowest and highest voltage of each meter.
     """
-    meters = {"head": MeterReading(solution.source_p_mw, solution.source_q_mvar, *volts[0])}
+    meters = {"head": _meter_reading(solution.source_p_mw, solution.source_q_mvar, volts[0])}
     rows = zip(
         grid.microgrids,
         solution.pcc_p_mw.tolist(),
@@ -115,5 +145,5 @@ def meter_readings(
         strict=True,
     )
     for microgrid, p, q, v in rows:
-        meters[microgrid.name] = MeterReading(p, q, *v)
+        meters[microgrid.name] = _meter_reading(p, q, v)
     return meters

@@ -111,11 +111,15 @@ class Accountant:
             ConfigError: A device, meter or area of the setup is not in the measurements.
         """
         try:
-            return self._account(before, after)
+            parts, feeder, total_violation = self._parts(before, after)
         except KeyError as error:
             raise ConfigError(f"the measurements do not hold {error}") from error
+        return self._settle(parts, feeder, total_violation)
 
-    def _account(self, before: Measurements, after: Measurements) -> StepAccounts:
+    def _parts(
+        self, before: Measurements, after: Measurements
+    ) -> tuple[list[tuple[str, _Part]], _Part, float]:
+        """Return the account of each microgrid and of the feeder, and the violation of all."""
         time_s, dt_s, price = before.time_s, after.dt_s, after.price_usd_per_mwh
         h = dt_s / 3600.0
         store_value = STORED_ENERGY_VALUE * self._mean_price(time_s)
@@ -125,19 +129,19 @@ class Accountant:
             turn = STORED_ENERGY_VALUE * self._mean_price(after.time_s) - store_value
         earlier, later, meters, areas = before.devices, after.devices, after.meters, after.areas
         parts: list[tuple[str, _Part]] = []
-        total_cost = total_safety = total_violation = imports = 0.0
+        total_violation = imports = 0.0
         for name, devices in self._microgrids:
             own: dict[str, float] = {}
             running = stored = 0.0
             for device, cost_usd_per_h, one_off_usd, stored_mwh in devices:
-                was, now = earlier[device], later[device]
+                now = later[device]
                 paid = cost_usd_per_h(now) * dt_s / 3600.0
                 if one_off_usd is not None:
-                    paid += one_off_usd(was, now, time_s, dt_s)
+                    paid += one_off_usd(earlier[device], now, time_s, dt_s)
                 own[device] = paid
                 running += paid
                 if now.soc is not None:
-                    stored += stored_mwh(now) - stored_mwh(was)
+                    stored += stored_mwh(now) - stored_mwh(earlier[device])
                     if turn:
                         running -= turn * stored_mwh(now)
             imported = -meters[name].p_mw
@@ -146,8 +150,6 @@ class Accountant:
             v_min, v_max, under, over, _, _, overload, _ = areas[name]
             violation = under + over
             safety = (violation + overload) * h
-            total_cost += cost
-            total_safety += safety
             total_violation += violation
             parts.append((name, (cost, safety, v_min, v_max, own)))
         cost = price * (meters[HEAD].p_mw - imports) * h
@@ -155,10 +157,7 @@ class Accountant:
         violation = under + over
         safety = (violation + overload) * h
         feeder: _Part = (cost, safety, v_min, v_max, {})
-        total_cost, total_safety = total_cost + cost, total_safety + safety
-        agents, reward = self._settle(parts, feeder, total_cost, total_safety)
-        total_violation += violation
-        return _make(StepAccounts, (agents, reward, total_cost, total_safety, total_violation))
+        return parts, feeder, total_violation + violation
 
     def _mean_price(self, time_s: float) -> float:
         """Return the mean price of a day, remembered until another day is asked for."""
@@ -169,23 +168,28 @@ class Accountant:
         return self._mean_of_day[1]
 
     def _settle(
-        self, parts: Sequence[tuple[str, _Part]], feeder: _Part, cost_usd: float, safety: float
-    ) -> tuple[dict[str, AgentAccounts], float]:
-        """Return the account of each area and the reward of the whole, given the totals."""
+        self, parts: Sequence[tuple[str, _Part]], feeder: _Part, violation_pu: float
+    ) -> StepAccounts:
+        """Return the account of the step, given each microgrid's part and the feeder's."""
+        cost = safety = 0.0
+        for _, part in parts:
+            cost += part[0]
+            safety += part[1]
+        cost, safety = cost + feeder[0], safety + feeder[1]
         penalty, unsafe = self._penalty, feeder[1]
-        total = -cost_usd - penalty * safety
+        total = -cost - penalty * safety
         share = total / len(parts)
         agents: dict[str, AgentAccounts] = {}
         for name, part in parts:
             reward = share if self._share else -part[0] - penalty * (part[1] + unsafe)
             agents[name] = _make(AgentAccounts, (reward, *part))
         agents[self._dso] = _make(AgentAccounts, (-feeder[0] - penalty * unsafe, *feeder))
-        return agents, total
+        return _make(StepAccounts, (agents, total, cost, safety, violation_pu))
 
 
 def _meter(name: str, config: DeviceConfig) -> _Meter:
-    once = type(config).one_off_usd is not DeviceConfig.one_off_usd
-    return name, config.cost_usd_per_h, config.one_off_usd if once else None, config.stored_mwh
+    one_off = config.one_off_usd if config.has_one_off else None
+    return name, config.cost_usd_per_h, one_off, config.stored_mwh
 
 
 def lasts_several_days(config: SetupConfig) -> bool:

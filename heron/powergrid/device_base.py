@@ -107,6 +107,11 @@ class DeviceConfig(PlainNumbers):
         """Return what it costs to run as the reading shows; override it in a new device."""
         return 0.0
 
+    @property
+    def has_one_off(self) -> bool:
+        """Whether anything but the running cost may ever come up."""
+        return type(self).one_off_usd is not DeviceConfig.one_off_usd
+
     def one_off_usd(
         self, before: DeviceReading, after: DeviceReading, time_s: float, dt_s: float
     ) -> float:

@@ -96,6 +96,11 @@ class GeneratorConfig(DeviceConfig):
         a, b, c = self.cost_curve_coefs
         return a * p * p + b * p + c
 
+    @property
+    def has_one_off(self) -> bool:
+        """Whether it is ever started."""
+        return self.unit_commitment
+
     def one_off_usd(
         self, before: DeviceReading, after: DeviceReading, time_s: float, dt_s: float
     ) -> float:

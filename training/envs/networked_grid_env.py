@@ -278,20 +278,24 @@ class NetworkedGridEnv(PettingZooParallelEnv):
         self._check(actions)
         if self._gate is not None:
             actions = self._gate.let_through(actions)
+        told = actions if self._commands_devices else self._of_agents(actions)
         try:
             if self.event_mode is None:
-                self.accounts = self.advance(self._apply(self._of_agents(actions)), self._step_s)
+                self.accounts = self.advance(self._apply(told), self._step_s)
             else:
-                self.accounts = self.event_mode.step(self._of_agents(actions))
+                self.accounts = self.event_mode.step(told)
         except PowerFlowDiverged as error:
             return self._end_diverged(error)
         self._t += 1
-        rewards, safety = self._reward_and_safety()
+        earned, safety = self._reward_and_safety()
         penalty = self.penalty
-        rewards = {a: r - penalty * safety[a] for a, r in rewards.items()}
+        rewards: dict[str, float] = {}
+        total = 0.0
+        for agent, reward in earned.items():
+            rewards[agent] = net = reward - penalty * safety[agent]
+            total += net
         if self.share_reward:
-            mean = sum(rewards.values()) / len(rewards)
-            rewards = dict.fromkeys(rewards, mean)
+            rewards = dict.fromkeys(rewards, total / len(rewards))
         observations = self.observations()
         if self._gate is not None:
             self._gate.see(observations)
@@ -315,7 +319,7 @@ class NetworkedGridEnv(PettingZooParallelEnv):
         self._time_s = after.time_s
         accounts = self._accountant.account(before, after)
         if self.event_mode is None:
-            self._update_agents(self._seen(after))
+            self._update_agents(after if self._registers is None else self._seen(after))
         else:
             self._unseen = after
             self.event_mode.remember(after)
@@ -406,8 +410,6 @@ class NetworkedGridEnv(PettingZooParallelEnv):
 
     def _of_agents(self, actions: Mapping[str, FloatArray]) -> Mapping[str, ArrayLike]:
         """Return the agents' own actions for the normalised ones."""
-        if self._commands_devices:
-            return actions
         return {a: self.agent_dict[a].from_normalised(x) for a, x in actions.items()}
 
     def _apply(self, actions: Mapping[str, ArrayLike]) -> dict[str, Setpoint]:
