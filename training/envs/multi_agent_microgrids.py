@@ -38,14 +38,15 @@ class MultiAgentMicrogrids(NetworkedGridEnv):
         self.limits = {m.name: m.limits for m in self.setup.config.microgrid_configs}
         self._prices = PriceFeed(self.setup.config, self.setup.profiles)
         self.dso = self.scheme.build(self.setup, env_id=self.env_id)
-        if self.scheme.negotiates:
+        self._negotiates = self.scheme.negotiates
+        if self._negotiates:
             self.register_agent(self.dso)
         return dict(self.dso.microgrids)
 
     def _apply(self, actions: Mapping[str, ArrayLike]) -> dict[str, Setpoint]:
         """Let the coordinators act; where they negotiate, show what they bring and be answered."""
-        if not self.scheme.negotiates:
-            return super()._apply(actions)
+        if not self._negotiates:
+            return NetworkedGridEnv._apply(self, actions)  # super() costs more, every step
         for name, agent in self.agent_dict.items():
             if isinstance(agent, MarketGridAgent):
                 agent.bring(actions[name])

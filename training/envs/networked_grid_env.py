@@ -189,7 +189,9 @@ class NetworkedGridEnv(PettingZooParallelEnv):
         every agent the mean. An agent answers for the feeder's violations as well as for its
         own; with shared rewards it bears its share of the feeder's cost, too.
         """
-        accounts = self._last_accounts()
+        accounts = self.accounts
+        if accounts is None:
+            raise ConfigError("no step was taken since the reset")
         of_agent = accounts.agents
         feeder, n = of_agent[self._dso_name], len(self.agent_dict)
         cost, unsafe = feeder.cost_usd / n, feeder.safety / n
@@ -300,7 +302,7 @@ class NetworkedGridEnv(PettingZooParallelEnv):
         if self._gate is not None:
             self._gate.see(observations)
         over = self._t >= self.max_episode_steps
-        infos = self._infos()
+        infos = self._infos(self.accounts)
         ended = dict.fromkeys(self.agents, False), dict.fromkeys(self.agents, over)
         if over:
             self.agents = []
@@ -424,13 +426,12 @@ class NetworkedGridEnv(PettingZooParallelEnv):
 
     def _tells_at_once(self, actions: Mapping[str, ArrayLike]) -> bool:
         """Tell all devices without messages, if nothing can fail on any agent's way to them."""
-        told = []
-        for agent_id, agent in self.agent_dict.items():
+        agents = self.agent_dict
+        for agent in agents.values():
             if agent.tell is None:
                 return False
-            told.append((agent.tell, actions[agent_id]))
-        for tell, action in told:
-            tell(action)
+        for agent_id, agent in agents.items():
+            agent.tell(actions[agent_id])  # type: ignore[misc]
         return True
 
     def _seen(self, measurements: Measurements) -> Measurements:
@@ -450,14 +451,9 @@ class NetworkedGridEnv(PettingZooParallelEnv):
             return {a: c.encode_observation(seen[a]) for a, c in self.codecs.items()}
         return self._encoder.encode()
 
-    def _last_accounts(self) -> StepAccounts:
-        if self.accounts is None:
-            raise ConfigError("no step was taken since the reset")
-        return self.accounts
-
-    def _infos(self) -> dict[str, dict[str, Any]]:
+    def _infos(self, accounts: StepAccounts) -> dict[str, dict[str, Any]]:
         """Return what the last step meant for each agent and for the whole."""
-        of_agent, total_reward, total_cost, total_safety, _ = self._last_accounts()
+        of_agent, total_reward, total_cost, total_safety, _ = accounts
         time_s = self.time_s
         infos: dict[str, dict[str, Any]] = {}
         for agent in self.agents:

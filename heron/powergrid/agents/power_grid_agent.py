@@ -162,8 +162,8 @@ class PowerGridAgent(GridAgent):
         market = self._market
         market.update(time_s, price, day)
         self._clock.update(time_s)
-        price, day_mean = market.row[:2]
-        energy_value = STORED_ENERGY_VALUE * day_mean
+        row = market.row
+        price, energy_value = row[0], STORED_ENERGY_VALUE * row[1]
         v_min, v_max = meter.v_min_pu, meter.v_max_pu
         injected = 0.0
         for name, terminals, take_reading, take_prices in self._inlets:
