@@ -122,7 +122,10 @@ class Accountant:
         """Return the account of each microgrid and of the feeder, and the violation of all."""
         time_s, dt_s, price = before.time_s, after.dt_s, after.price_usd_per_mwh
         h = dt_s / 3600.0
-        store_value = STORED_ENERGY_VALUE * self._mean_price(time_s)
+        day, mean = self._mean_of_day
+        if day != time_s // DAY_S:
+            mean = self._mean_price(time_s)
+        store_value = STORED_ENERGY_VALUE * mean
         # What a unit in store gains in worth by the turn of the day.
         turn = 0.0
         if self._revalued and time_s // DAY_S != after.time_s // DAY_S:

@@ -18,21 +18,25 @@ _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 Shapes = Mapping[str, tuple[int, ...]]
 
 
-def actions_fit(actions: Mapping[str, FloatArray], shapes: Shapes) -> bool:
-    """Return whether there is a right array of finite numbers for each agent: nearly always.
+def plain_numbers(
+    actions: Mapping[str, FloatArray], shapes: Shapes
+) -> dict[str, list[float]] | None:
+    """Return each agent's action as plain numbers; None unless it is an array of finite numbers.
 
-    Where not, `action_problems` says why; it also takes what can be made such an array.
+    Nearly always it is. Where not, `action_problems` says why, if it cannot be made one.
     """
     if len(actions) != len(shapes):
-        return False
+        return None
+    plain: dict[str, list[float]] = {}
     for agent, shape in shapes.items():
         action = actions.get(agent)
-        if type(action) is not _ndarray or action.shape != shape:
-            return False
+        if type(action) is not _ndarray or action.dtype not in _FLOATS or action.shape != shape:
+            return None
+        plain[agent] = values = action.tolist()
         # a sum is finite only if all are; of few numbers, plain ones are added up sooner
-        if action.dtype not in _FLOATS or not isfinite(sum(action.tolist())):
-            return False
-    return True
+        if not isfinite(sum(values)):
+            return None
+    return plain
 
 
 def action_problems(actions: Mapping[str, FloatArray], shapes: Shapes) -> list[ConfigProblem]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -43,10 +43,14 @@ class MultiAgentMicrogrids(NetworkedGridEnv):
             self.register_agent(self.dso)
         return dict(self.dso.microgrids)
 
-    def _apply(self, actions: Mapping[str, ArrayLike]) -> dict[str, Setpoint]:
+    def _apply(
+        self,
+        actions: Mapping[str, ArrayLike],
+        plain: Mapping[str, Sequence[float]] | None = None,
+    ) -> dict[str, Setpoint]:
         """Let the coordinators act; where they negotiate, show what they bring and be answered."""
         if not self._negotiates:
-            return NetworkedGridEnv._apply(self, actions)  # super() costs more, every step
+            return NetworkedGridEnv._apply(self, actions, plain)  # super() costs more, every step
         for name, agent in self.agent_dict.items():
             if isinstance(agent, MarketGridAgent):
                 agent.bring(actions[name])

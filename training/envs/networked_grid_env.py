@@ -7,7 +7,7 @@ the same policy, setup, day and seed give the same trajectory in both.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from math import isfinite
 from pathlib import Path
@@ -30,7 +30,7 @@ from heron.powergrid.quantities import Measurements, Setpoint
 from heron.powergrid.registers import RegisterResolution, site_plan
 from heron.powergrid.setups import Setup, as_setup
 from simulator import Plant
-from training.envs.action_check import action_problems, actions_fit
+from training.envs.action_check import action_problems, plain_numbers
 from training.envs.action_gate import ActionGate
 from training.envs.days import first_days
 from training.envs.env_options import broker_of, refuse_hidden, split_options
@@ -277,13 +277,19 @@ class NetworkedGridEnv(PettingZooParallelEnv):
             ConfigError: The episode is over, an agent is missing or unknown, or an action has
                 the wrong length or is not finite; nobody is told anything then.
         """
-        self._check(actions)
+        if not self.agents:
+            raise ConfigError(f"{self.env_id}: the episode is over; reset() starts another")
+        plain = plain_numbers(actions, self._act_shapes)
+        if plain is None:
+            actions = self._made_to_fit(actions)
         if self._gate is not None:
-            actions = self._gate.let_through(actions)
-        told = actions if self._commands_devices else self._of_agents(actions)
+            actions, plain = self._gate.let_through(actions), None
+        told: Mapping[str, ArrayLike] = actions
+        if not self._commands_devices:
+            told, plain = self._of_agents(actions), None
         try:
             if self.event_mode is None:
-                self.accounts = self.advance(self._apply(told), self._step_s)
+                self.accounts = self.advance(self._apply(told, plain), self._step_s)
             else:
                 self.accounts = self.event_mode.step(told)
         except PowerFlowDiverged as error:
@@ -401,37 +407,48 @@ class NetworkedGridEnv(PettingZooParallelEnv):
             raise ConfigError([ConfigProblem("options.day", day, f"0 to {n_days - 1}")])
         return int(day), int(day) * DAY_S
 
-    def _check(self, actions: Mapping[str, FloatArray]) -> None:
-        if not self.agents:
-            raise ConfigError(f"{self.env_id}: the episode is over; reset() starts another")
-        if actions_fit(actions, self._act_shapes) or (self.event_mode is not None and not actions):
-            return
+    def _made_to_fit(self, actions: Mapping[str, FloatArray]) -> Mapping[str, FloatArray]:
+        """Return actions that are lists or whole numbers as arrays; refuse what is no action."""
+        if self.event_mode is not None and not actions:
+            return actions
         problems = action_problems(actions, self._act_shapes)
         if problems:
             raise ConfigError(problems)
+        return {agent: np.asarray(actions[agent], dtype=np.float64) for agent in self._act_shapes}
 
     def _of_agents(self, actions: Mapping[str, FloatArray]) -> Mapping[str, ArrayLike]:
         """Return the agents' own actions for the normalised ones."""
         return {a: self.agent_dict[a].from_normalised(x) for a, x in actions.items()}
 
-    def _apply(self, actions: Mapping[str, ArrayLike]) -> dict[str, Setpoint]:
+    def _apply(
+        self,
+        actions: Mapping[str, ArrayLike],
+        plain: Mapping[str, Sequence[float]] | None = None,
+    ) -> dict[str, Setpoint]:
         """Hand each coordinator its action; return what its devices may be told.
+
+        Args:
+            actions: By agent, each in its own units.
+            plain: The same as plain numbers, where an agent's units are the normalised ones.
 
         Raises:
             ValueError: A protocol made an action that a device cannot take; none is told anything.
         """
-        if not (self.centralized and self._tells_at_once(actions)):
+        if not (self.centralized and self._tells_at_once(actions, plain)):
             self.apply_actions({a: actions[a] for a in self.agent_dict})
         return {device_id: terminals.setpoint for device_id, terminals in self._terminals}
 
-    def _tells_at_once(self, actions: Mapping[str, ArrayLike]) -> bool:
+    def _tells_at_once(
+        self, actions: Mapping[str, ArrayLike], plain: Mapping[str, Sequence[float]] | None
+    ) -> bool:
         """Tell all devices without messages, if nothing can fail on any agent's way to them."""
         agents = self.agent_dict
         for agent in agents.values():
             if agent.tell is None:
                 return False
         for agent_id, agent in agents.items():
-            agent.tell(actions[agent_id])  # type: ignore[misc]
+            values = None if plain is None else plain[agent_id]
+            agent.tell(actions[agent_id], values)  # type: ignore[misc, arg-type]
         return True
 
     def _seen(self, measurements: Measurements) -> Measurements:

@@ -16,7 +16,7 @@ from heron.policy.codec import ActionMapping, SetpointSpec
 from heron.powergrid.accounting import STORED_ENERGY_VALUE
 from heron.powergrid.agents.device import DEFAULT_DT_S, DeviceAgent
 from heron.powergrid.agents.registry import DEVICE_REGISTRY
-from heron.powergrid.agents.straight_way import Floats, StraightWay
+from heron.powergrid.agents.straight_way import Floats, StraightWay, Tell
 from heron.powergrid.agents.terminals import Terminals
 from heron.powergrid.agents.timed import TimedAgent
 from heron.powergrid.agents.view import MicrogridView
@@ -81,7 +81,7 @@ class PowerGridAgent(GridAgent):
             may fail.
     """
 
-    tell: Callable[[Any], None] | None
+    tell: Tell | None
     _way: StraightWay | None = None
 
     def __init__(
@@ -255,17 +255,17 @@ class PowerGridAgent(GridAgent):
         self._way = StraightWay(self.action, devices) if StraightWay.is_open_to(devices) else None
         self._reconsider()
 
-    def _choose_way(self) -> Callable[[Floats], None] | None:
+    def _choose_way(self) -> Tell | None:
         """Return what tells the devices without messages; None where there has to be a protocol."""
         way, commands = self._way, type(self.protocol) is SetpointProtocol
         if way is None or not commands or self.connection.given:
             return None
         return self._tell_and_remember if self.observe_timing else way.tell
 
-    def _tell_and_remember(self, action: Floats) -> None:
+    def _tell_and_remember(self, action: Floats, plain: Sequence[float] | None = None) -> None:
         """Tell the devices, and keep in mind what each was told."""
         if self._way is not None:
-            self._way.tell(action)
+            self._way.tell(action, plain)
             for told, part in zip(self._told.values(), self._way.parts(action), strict=True):
                 told.take(part.tolist())
 
@@ -298,7 +298,12 @@ class PowerGridAgent(GridAgent):
         """
         self._straight = self._choose_way()
         own = type(self).apply_action is not PowerGridAgent.apply_action
-        self.tell = self.apply_action if own else self._straight
+        self.tell = self._tell_own if own else self._straight
+
+    def _tell_own(self, action: Floats, plain: Sequence[float] | None = None) -> None:
+        """Leave an action to the class."""
+        del plain
+        self.apply_action(action)
 
     def apply_action(self, action: ArrayLike) -> None:
         """Carry out an action now.
@@ -309,7 +314,7 @@ class PowerGridAgent(GridAgent):
         if self._straight is None:
             super().apply_action(action)
         else:
-            self._straight(self.checked_action(action))
+            self._straight(self.checked_action(action), None)
 
     @property
     def coordination(self) -> Coordination:

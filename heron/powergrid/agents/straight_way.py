@@ -6,7 +6,7 @@ action, decodes it and proposes it to its envelope. Every step of training passe
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from typing import TypeAlias
 
@@ -19,6 +19,9 @@ from heron.powergrid.agents.part_decoder import PartDecoder
 from heron.powergrid.agents.terminals import Terminals
 
 Floats: TypeAlias = NDArray[np.float32] | NDArray[np.float64]
+
+Tell: TypeAlias = Callable[[Floats, Sequence[float] | None], None]
+"""Carries out a joint action, which comes as plain numbers, too, where they are there."""
 
 _Part: TypeAlias = tuple[Action, int, PartDecoder, Terminals]
 """A device's action, where in the joint one its part starts, who decodes that, and for whom."""
@@ -55,13 +58,14 @@ class StraightWay:
         kinds = {type(device) for device in devices}
         return all(getattr(k, hook) is getattr(DeviceAgent, hook) for k in kinds for hook in _HOOKS)
 
-    def tell(self, action: Floats) -> None:
+    def tell(self, action: Floats, plain: Sequence[float] | None = None) -> None:
         """Tell each device its part of a joint action.
 
         Args:
             action: Of the coordinator's own shape, and finite.
+            plain: The same as plain numbers, if they are there.
         """
-        values = action.tolist()
+        values = action.tolist() if plain is None else plain
         self._joint.joint = self.told = action
         for of_device, start, decoder, terminals in self._parts:
             of_device.joint = action
