@@ -74,7 +74,10 @@ class JointEncoder:
         except struct.error:
             raise ManifestMismatch(self._misfit()) from None
         joint = (single / self._scale).astype(_float32)
-        return {agent: joint[part] for agent, part in self._slices}
+        observations: dict[str, FloatArray] = {}
+        for agent, part in self._slices:
+            observations[agent] = joint[part]
+        return observations
 
     def _misfit(self) -> str:
         """Say which feature has not as many numbers as the codec knows."""

@@ -15,9 +15,6 @@ from heron.powergrid.setups.loader import find_config
 from simulator import Plant
 from training.envs.networked_grid_env import NetworkedGridEnv
 
-_make = tuple.__new__
-"""Builds a named tuple without the detour through its keywords: every step is seen by all."""
-
 
 class MultiAgentMicrogrids(NetworkedGridEnv):
     """The feeder and the microgrids of a setup, one agent a microgrid.
@@ -41,6 +38,7 @@ class MultiAgentMicrogrids(NetworkedGridEnv):
         self._negotiates = self.scheme.negotiates
         if self._negotiates:
             self.register_agent(self.dso)
+        self._looks = [(name, agent.look) for name, agent in self.dso.microgrids.items()]
         return dict(self.dso.microgrids)
 
     def _apply(
@@ -67,9 +65,8 @@ class MultiAgentMicrogrids(NetworkedGridEnv):
         price, day_ahead = self._prices.at(time_s)
         self.dso.update_from(time_s, meters["head"], price, day_ahead)
         limits = self.limits
-        for name, agent in self.agent_dict.items():
-            view = (time_s, meters[name], devices, price, day_ahead, limits[name], 0.0)
-            agent.update_from(_make(MicrogridView, view))
+        for name, look in self._looks:
+            look(time_s, meters[name], devices, price, day_ahead, limits[name], 0.0)
 
     def _update_agent(
         self, name: str, measurements: Measurements, reported: Measurements | None = None

@@ -30,7 +30,7 @@ from heron.powergrid.features import (
     Timeliness,
     TimeOfDay,
 )
-from heron.powergrid.quantities import DeviceReading, Setpoint
+from heron.powergrid.quantities import DeviceReading, MeterReading, Setpoint
 from heron.powergrid.setups.models import DeviceEntry, MicrogridConfig
 from heron.protocols import Coordination, Protocol, SetpointProtocol
 from heron.scheduling import TickConfig
@@ -114,7 +114,7 @@ class PowerGridAgent(GridAgent):
         )
 
     def _prepare(self) -> None:
-        self._view: MicrogridView | None = None
+        self._seen_last: tuple[MeterReading, Mapping[str, DeviceReading]] | None = None
         self._measured = self._measured_voltages
         super()._prepare()
 
@@ -158,7 +158,25 @@ class PowerGridAgent(GridAgent):
         Raises:
             StaleDataError: The view lacks a device.
         """
-        time_s, meter, readings, price, day, limits, age_s = view
+        self._look(*view)
+
+    @property
+    def look(self) -> Callable[..., None]:
+        """What does the same with the parts of a view, for whoever shows it one at every step."""
+        if type(self).update_from is PowerGridAgent.update_from:
+            return self._look
+        return lambda *parts: self.update_from(MicrogridView(*parts))
+
+    def _look(  # noqa: PLR0917 - the parts of a `MicrogridView`, in its order
+        self,
+        time_s: float,
+        meter: MeterReading,
+        readings: Mapping[str, DeviceReading],
+        price: float,
+        day: tuple[float, ...],
+        limits: ConnectionLimits,
+        age_s: float,
+    ) -> None:
         market = self._market
         market.update(time_s, price, day)
         self._clock.update(time_s)
@@ -182,7 +200,7 @@ class PowerGridAgent(GridAgent):
                 v_min = v_low if v_low < v_min else v_min
                 v_max = v_high if v_high > v_max else v_max
         bus = self._voltages
-        bus.row, bus.measured, self._view = (v_min, v_max), self._measured, view
+        bus.row, bus.measured, self._seen_last = (v_min, v_max), self._measured, (meter, readings)
         p_mw, q_mvar = meter.p_mw, meter.q_mvar
         self._metrics.row = (p_mw, q_mvar, injected - p_mw, v_min - 1.0, v_max - 1.0)
         self._flows.row = (_hypot(p_mw, q_mvar) / self.rating_mva,)
@@ -194,10 +212,10 @@ class PowerGridAgent(GridAgent):
 
     def _measured_voltages(self) -> list[float]:
         """Return the voltages of the last view: at the connection, then at each device."""
-        view = self._view
-        if view is None:
+        if self._seen_last is None:
             return []
-        return [view.meter.v_pu, *(view.devices[name].v_pu for name in self.devices)]
+        meter, readings = self._seen_last
+        return [meter.v_pu, *(readings[name].v_pu for name in self.devices)]
 
     def other_load_mw(self) -> float:
         """Return the load behind its meter, losses included, as last seen."""

@@ -55,7 +55,7 @@ class PriceFeed:
         self, config: SetupConfig, profiles: Profiles, interval_s: float | None = None
     ) -> None:
         self._config, self._profiles = config, profiles
-        self._column = config.price_profile
+        self._series = profiles.series(config.price_profile)
         self._interval_s = config.step_s if interval_s is None else interval_s
         self._changes_every_step = config.forecast == "typical"
         self._time_s = self._day = -1.0
@@ -67,7 +67,7 @@ class PriceFeed:
             day, (_, outlook) = time_s // DAY_S, self._now
             if day != self._day or self._changes_every_step:
                 outlook = price_outlook(self._config, self._profiles, time_s)
-            price = self._profiles.mean(self._column, time_s, self._interval_s)
+            price = self._series.mean(time_s, self._interval_s)
             self._time_s, self._day, self._now = time_s, day, (price, outlook)
         return self._now
 

@@ -64,11 +64,11 @@ class Profiles:
 
     def mean(self, name: str, time_s: float, dt_s: float) -> float:
         """Return one column's mean over [time_s, time_s + dt_s); see `means`."""
-        column = _plain_column(self, name)
-        first = int(time_s // self.step_s)
-        if time_s - first * self.step_s + dt_s <= self.step_s:
-            return column[first % len(column)]
-        return float(self.means(time_s, dt_s)[self.index(name)])
+        return self.series(name).mean(time_s, dt_s)
+
+    def series(self, name: str) -> Series:
+        """Return one column, for whoever asks for its mean at every step."""
+        return _series(self, name)
 
     def means(self, time_s: float, dt_s: float) -> FloatArray:
         """Return every column's mean over [time_s, time_s + dt_s).
@@ -151,7 +151,25 @@ class Profiles:
         return np.asarray(days[days // 7 % 4 == TEST_WEEK])
 
 
+class Series:
+    """One column as plain numbers: agents ask for the price at every step."""
+
+    __slots__ = ("_at", "_n", "_numbers", "_profiles", "_step_s")
+
+    def __init__(self, profiles: Profiles, name: str) -> None:
+        self._profiles, self._at = profiles, profiles.index(name)
+        self._numbers: tuple[float, ...] = tuple(profiles[name].tolist())
+        self._n, self._step_s = len(self._numbers), profiles.step_s
+
+    def mean(self, time_s: float, dt_s: float) -> float:
+        """Return the mean over [time_s, time_s + dt_s); see `Profiles.means`."""
+        step_s = self._step_s
+        first = int(time_s // step_s)
+        if time_s - first * step_s + dt_s <= step_s:
+            return self._numbers[first % self._n]
+        return float(self._profiles.means(time_s, dt_s)[self._at])
+
+
 @lru_cache(maxsize=16)
-def _plain_column(profiles: Profiles, name: str) -> tuple[float, ...]:
-    """Return a column as plain numbers, remembered: agents ask for the price at every step."""
-    return tuple(profiles[name].tolist())
+def _series(profiles: Profiles, name: str) -> Series:
+    return Series(profiles, name)
