@@ -176,6 +176,8 @@ def margins(
 class DayWorth:
     """A day's `WorthTable` for one store at a time, in plain numbers: it is read every step."""
 
+    __slots__ = ("_above", "_below", "_low_mwh", "_span", "_store")
+
     def __init__(self, prices: tuple[float, ...], store: Store, first: int) -> None:
         table = worth_table(prices, store, first=first)
         self._below: list[list[float]] = table.below.tolist()
@@ -189,13 +191,14 @@ class DayWorth:
         share = (energy_mwh - self._low_mwh) / self._span
         place = share * _TOP if 0.0 < share < 1.0 else 0.0 if share <= 0.0 else _TOP
         lower = int(place) if place < _TOP else LEVELS - 2
-        weight = place - lower
+        upper, weight = lower + 1, place - lower
+        rest = 1.0 - weight
         below, above = self._below[step], self._above[step]
         return margins(
             self._store,
             price,
-            below[lower] * (1.0 - weight) + below[lower + 1] * weight,
-            above[lower] * (1.0 - weight) + above[lower + 1] * weight,
+            below[lower] * rest + below[upper] * weight,
+            above[lower] * rest + above[upper] * weight,
         )
 
 
