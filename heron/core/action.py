@@ -23,8 +23,8 @@ class Action:
         low: Lower bounds of ``c``.
         high: Upper bounds of ``c``.
         ncats: Number of categories of each element of ``d``.
-        joint: A joint action, (n,), whose ``part`` is to be the continuous part: whoever hands out
-            one at every step sets this, and nobody need look. None: ``c`` was set since.
+        joint: A joint action, n plain numbers, whose ``part`` is to be the continuous part: whoever
+            hands out one at every step sets this, and nobody need look. None: ``c`` was set since.
         part: Where in a joint action the continuous part lies.
     """
 
@@ -36,13 +36,13 @@ class Action:
     def c(self) -> Floats:
         """Continuous part in its own units, shape (dim_c,)."""
         if self.joint is not None:
-            self.c = np.asarray(self.joint[self.part], dtype=np.float64)
+            self.c = np.array(self.joint[self.part], dtype=np.float64)
         return self._c
 
     @c.setter
     def c(self, values: Floats) -> None:
         self._c = values
-        self.joint: Floats | NDArray[np.float32] | None = None
+        self.joint: Sequence[float] | None = None
 
     def set_specs(
         self,

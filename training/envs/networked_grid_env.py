@@ -429,7 +429,7 @@ class NetworkedGridEnv(PettingZooParallelEnv):
 
         Args:
             actions: By agent, each in its own units.
-            plain: The same as plain numbers, where an agent's units are the normalised ones.
+            plain: The same as plain numbers, where they are there already.
 
         Raises:
             ValueError: A protocol made an action that a device cannot take; none is told anything.
@@ -447,8 +447,8 @@ class NetworkedGridEnv(PettingZooParallelEnv):
             if agent.tell is None:
                 return False
         for agent_id, agent in agents.items():
-            values = None if plain is None else plain[agent_id]
-            agent.tell(actions[agent_id], values)  # type: ignore[misc, arg-type]
+            values = np.asarray(actions[agent_id]).tolist() if plain is None else plain[agent_id]
+            agent.tell(values)  # type: ignore[misc]
         return True
 
     def _seen(self, measurements: Measurements) -> Measurements:

@@ -15,13 +15,13 @@ from heron.errors import ConfigError, ConfigProblem, StaleDataError
 from heron.policy.codec import ActionMapping, SetpointSpec
 from heron.powergrid.accounting import STORED_ENERGY_VALUE
 from heron.powergrid.agents.device import DEFAULT_DT_S, DeviceAgent
+from heron.powergrid.agents.entries import device_parts, microgrid_parts
 from heron.powergrid.agents.registry import DEVICE_REGISTRY
-from heron.powergrid.agents.straight_way import Floats, StraightWay, Tell
+from heron.powergrid.agents.straight_way import StraightWay, Tell
 from heron.powergrid.agents.terminals import Terminals
 from heron.powergrid.agents.timed import TimedAgent
 from heron.powergrid.agents.view import MicrogridView
 from heron.powergrid.connection import ConnectionLimits
-from heron.powergrid.device_configs import guide_spelling
 from heron.powergrid.features import (
     BusVoltages,
     LineFlows,
@@ -31,7 +31,7 @@ from heron.powergrid.features import (
     TimeOfDay,
 )
 from heron.powergrid.quantities import DeviceReading, MeterReading, Setpoint
-from heron.powergrid.setups.models import DeviceEntry, MicrogridConfig
+from heron.powergrid.setups.models import MicrogridConfig
 from heron.protocols import Coordination, Protocol, SetpointProtocol
 from heron.scheduling import TickConfig
 
@@ -97,7 +97,7 @@ class PowerGridAgent(GridAgent):
         dt_s: float = DEFAULT_DT_S,
         **kwargs: Any,
     ) -> None:
-        name, devices, rating_kva = _parts(grid_config)
+        name, devices, rating_kva = microgrid_parts(grid_config)
         self.net = net
         self.grid_config = grid_config
         self.forecast = forecast
@@ -139,7 +139,7 @@ class PowerGridAgent(GridAgent):
         """Build the device agents from their entries."""
         devices: dict[str, Agent] = {}
         for entry in configs:
-            kind, name, config = _device_parts(entry)
+            kind, name, config = device_parts(entry)
             if name in devices:
                 where = f"{self.agent_id}.devices"
                 raise ConfigError([ConfigProblem(where, name, "a name that is used once")])
@@ -280,10 +280,10 @@ class PowerGridAgent(GridAgent):
             return None
         return self._tell_and_remember if self.observe_timing else way.tell
 
-    def _tell_and_remember(self, action: Floats, plain: Sequence[float] | None = None) -> None:
+    def _tell_and_remember(self, action: Sequence[float]) -> None:
         """Tell the devices, and keep in mind what each was told."""
         if self._way is not None:
-            self._way.tell(action, plain)
+            self._way.tell(action)
             for told, part in zip(self._told.values(), self._way.parts(action), strict=True):
                 told.take(part.tolist())
 
@@ -318,10 +318,9 @@ class PowerGridAgent(GridAgent):
         own = type(self).apply_action is not PowerGridAgent.apply_action
         self.tell = self._tell_own if own else self._straight
 
-    def _tell_own(self, action: Floats, plain: Sequence[float] | None = None) -> None:
+    def _tell_own(self, action: Sequence[float]) -> None:
         """Leave an action to the class."""
-        del plain
-        self.apply_action(action)
+        self.apply_action(np.array(action, dtype=np.float64))
 
     def apply_action(self, action: ArrayLike) -> None:
         """Carry out an action now.
@@ -332,7 +331,7 @@ class PowerGridAgent(GridAgent):
         if self._straight is None:
             super().apply_action(action)
         else:
-            self._straight(self.checked_action(action), None)
+            self._straight(self.checked_action(action).tolist())
 
     @property
     def coordination(self) -> Coordination:
@@ -364,37 +363,3 @@ def _inlet(device: DeviceAgent) -> _Inlet:
     prices = kind.take_prices is not DeviceAgent.take_prices
     take_reading = device.take_reading if own else terminals.show
     return device.agent_id, terminals, take_reading, device.take_prices if prices else None
-
-
-def _parts(
-    grid_config: Mapping[str, Any] | MicrogridConfig | None,
-) -> tuple[str, Sequence[Any], float | None]:
-    """Return name, device entries and the connection's rating in kVA.
-
-    Raises:
-        ConfigError: A key that no microgrid or device entry has.
-    """
-    if isinstance(grid_config, MicrogridConfig):
-        transformer = grid_config.transformer
-        rating = None if transformer is None else transformer.s_kva
-        return grid_config.name, grid_config.devices, rating
-    config = grid_config or {}
-    name, devices = str(config.get("name", "grid")), list(config.get("devices", []))
-    unknown = [
-        (name, key, config[key]) for key in config if key not in MicrogridConfig.model_fields
-    ]
-    for i, entry in enumerate(devices):
-        if isinstance(entry, Mapping):
-            where = f"{name}.devices[{i}]"
-            unknown += [(where, k, entry[k]) for k in entry if k not in DeviceEntry.model_fields]
-    if unknown:
-        expected = "no such key; is it spelt right?"
-        raise ConfigError([ConfigProblem(f"{w}.{k}", value, expected) for w, k, value in unknown])
-    return name, devices, (config.get("transformer") or {}).get("s_kva")
-
-
-def _device_parts(entry: Any) -> tuple[str, str, Mapping[str, Any]]:
-    """Return type, name and configuration of one device entry."""
-    if isinstance(entry, DeviceEntry):
-        return entry.type, entry.name, guide_spelling(entry.device_state_config)
-    return str(entry.get("type")), str(entry.get("name")), entry.get("device_state_config", {})

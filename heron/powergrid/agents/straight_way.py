@@ -18,10 +18,8 @@ from heron.powergrid.agents.device import DeviceAgent
 from heron.powergrid.agents.part_decoder import PartDecoder
 from heron.powergrid.agents.terminals import Terminals
 
-Floats: TypeAlias = NDArray[np.float32] | NDArray[np.float64]
-
-Tell: TypeAlias = Callable[[Floats, Sequence[float] | None], None]
-"""Carries out a joint action, which comes as plain numbers, too, where they are there."""
+Tell: TypeAlias = Callable[[Sequence[float]], None]
+"""Carries out a joint action: plain numbers, finite, as many as it has, which nobody changes."""
 
 _Part: TypeAlias = tuple[Action, int, PartDecoder, Terminals]
 """A device's action, where in the joint one its part starts, who decodes that, and for whom."""
@@ -45,7 +43,7 @@ class StraightWay:
     def __init__(self, joint: Action, devices: Sequence[DeviceAgent]) -> None:
         self._joint = joint
         self._parts: list[_Part] = []
-        self.told: Floats | None = None
+        self.told: Sequence[float] | None = None
         ends = np.cumsum([device.action_size for device in devices]).tolist()
         for device, (start, end) in zip(devices, pairwise([0, *ends]), strict=True):
             action = device.action
@@ -58,19 +56,13 @@ class StraightWay:
         kinds = {type(device) for device in devices}
         return all(getattr(k, hook) is getattr(DeviceAgent, hook) for k in kinds for hook in _HOOKS)
 
-    def tell(self, action: Floats, plain: Sequence[float] | None = None) -> None:
-        """Tell each device its part of a joint action.
-
-        Args:
-            action: Of the coordinator's own shape, and finite.
-            plain: The same as plain numbers, if they are there.
-        """
-        values = action.tolist() if plain is None else plain
+    def tell(self, action: Sequence[float]) -> None:
+        """Tell each device its part of a joint action; see `Tell`."""
         self._joint.joint = self.told = action
         for of_device, start, decoder, terminals in self._parts:
             of_device.joint = action
-            terminals.command(decoder.setpoint(values, start))
+            terminals.command(decoder.setpoint(action, start))
 
-    def parts(self, action: Floats) -> list[NDArray[np.float64]]:
+    def parts(self, action: Sequence[float]) -> list[NDArray[np.float64]]:
         """Return each device's part of a joint action, in order."""
-        return [np.asarray(action[a.part], dtype=np.float64) for a, *_ in self._parts]
+        return [np.array(action[a.part], dtype=np.float64) for a, *_ in self._parts]

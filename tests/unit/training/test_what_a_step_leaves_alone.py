@@ -134,3 +134,22 @@ def test_an_unknown_view_protocol_or_switch_is_refused_before_there_is_an_enviro
 ) -> None:
     with pytest.raises(ConfigError, match=told):
         MultiAgentMicrogrids("single_microgrid", **options)
+
+
+def test_lists_and_whole_numbers_are_actions_and_arrays_are_left_alone(
+    env: MultiAgentMicrogrids,
+) -> None:
+    ones = {a: [1] * env.action_space(a).shape[0] for a in env.agents}
+    given = actions_of(env)
+    env.reset(options={"day": 3})
+    from_lists = env.step(ones)  # type: ignore[arg-type]
+    env.reset(options={"day": 3})
+    as_arrays = {a: np.ones(len(x)) for a, x in ones.items()}
+    from_arrays = env.step(as_arrays)
+    assert from_lists[1] == from_arrays[1]
+    env.step(given)
+    kept = {a: env.agent_dict[a].action.c for a in env.agent_dict}
+    assert {a: x.tolist() for a, x in kept.items()} == {a: x.tolist() for a, x in given.items()}
+    for action in given.values():
+        action[:] = 7.0
+    assert all(np.abs(env.agent_dict[a].action.c).max() <= 1.0 for a in env.agent_dict)
