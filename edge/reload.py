@@ -163,10 +163,22 @@ class SiteKeeper:
             for line in str(error).splitlines():
                 logger.error("site_refused %s", line)
             return
+        new = [n for n, unit in change.units.items() if _is_new(n, unit, runtime)]
+        if new:
+            try:
+                await runtime.require_alone(new)
+            except HeronError as error:
+                logger.error("site_refused %s", error)
+                self._stamp = None  # and looked at again: the other one may have gone by then
+                return
         fixed = [k for k in FIXED if getattr(site, k) != getattr(self._site, k)]
         if fixed:
             logger.warning("site_needs_restart keys=%s", fixed)
         await self.commit(change, runtime)
+
+
+def _is_new(name: str, unit: Unit, runtime: EdgeRuntime) -> bool:
+    return isinstance(unit, DeviceCycle) and name not in runtime.units.devices
 
 
 def _configs(site: SiteConfig | None) -> dict[str, SiteDevice | SiteMeter]:

@@ -18,7 +18,9 @@ from edge.sensor import Sensor
 from edge.timing import ClockName, PlantTime, stagger, ticks
 from edge.units import Unit, Units
 from heron import __version__
+from heron.errors import HeronError
 from heron.messaging.bus import Bus, Subscription
+from heron.messaging.presence import NOTICED_S, require_alone
 from heron.messaging.topics import CLOCK, COMMAND, MODE, POLICY
 from heron.messaging.wire import Command, ModeRequest, PlantClock, PolicyRequest
 from heron.powergrid.kept_orders import KeptOrders
@@ -31,6 +33,8 @@ Job = Callable[[], Coroutine[None, None, None]]
 """Something to be run beside the cycles."""
 
 LEAVE_S_PER_DEVICE = 0.01
+ANSWER_S = 2.0 * NOTICED_S
+"""Wall seconds within which a broker says who looks after devices that are to be added."""
 EVERYONE = "all"
 """Agent of a mode request that is meant for every device of every edge process."""
 
@@ -184,6 +188,22 @@ class EdgeRuntime:
         """Close a connection that no unit uses any more."""
         self.connections.remove(connection)
         await connection.__aexit__(None, None, None)
+
+    async def require_alone(self, devices: Sequence[str]) -> None:
+        """Ask the broker whether anybody else looks after devices that are to be added.
+
+        Raises:
+            HeronError: Somebody does, or the broker does not answer.
+        """
+        asked = require_alone(self._bus, self.settings.edge_id, devices, announced=True)
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                await asked
+        except TimeoutError:
+            raise HeronError(
+                f"{', '.join(devices)}: the broker does not say whether another process looks "
+                "after them; they are added once it does"
+            ) from None
 
     async def add(self, name: str, unit: Unit) -> None:
         """Look after one more device or meter."""

@@ -47,20 +47,26 @@ async def observed(bus: Bus, ask: Callable[[Observer], Awaitable[T]]) -> T:
 
 
 async def require_alone(
-    bus: Bus, process: str, agents: Iterable[str], *, patience_s: float = NOTICED_S
+    bus: Bus,
+    process: str,
+    agents: Iterable[str],
+    *,
+    announced: bool = False,
+    patience_s: float = NOTICED_S,
 ) -> None:
     """Refuse to be the second that looks after an agent: two would undo each other's commands.
 
     Args:
-        bus: Connected; nothing has been announced on it.
+        bus: Connected.
         process: Name of this process.
-        agents: Whom it is to look after.
+        agents: Whom it is to look after, and has said nothing of.
+        announced: Whether the process itself has been announced, and only agents are asked for.
         patience_s: Wall seconds that the broker has to notice the end of one that died.
 
     Raises:
         HeronError: Another process looks after one of them, or has this one's name.
     """
-    names = (process, *agents)
+    names = tuple(agents) if announced else (process, *agents)
 
     def others(tally: Tally) -> list[str]:
         return [name for name in names if is_there(name, tally.statuses)]

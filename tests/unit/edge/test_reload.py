@@ -15,8 +15,8 @@ from edge.timing import PlantTime
 from edge.web import health, metrics, serve
 from heron.errors import ConfigError
 from heron.messaging.bus import InMemoryBus, MemoryHub
-from heron.messaging.topics import COMMAND
-from heron.messaging.wire import Command
+from heron.messaging.topics import COMMAND, STATUS
+from heron.messaging.wire import Command, Status
 from heron.powergrid.link import Quality
 from heron.powergrid.modes import Authority, Mode
 from heron.powergrid.quantities import Setpoint
@@ -125,6 +125,39 @@ async def test_a_device_is_added_without_disturbing_the_others(rig: Rig) -> None
     await rig.command("ess3", -0.2)
     await asyncio.sleep(1.0)
     assert rig.held("ess3").p_mw == -0.2
+
+
+async def test_a_device_that_another_process_looks_after_is_added_once_it_has_gone(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Two that drive one device would undo each other's commands."""
+    there = Status(agent="ess3", online=True, role="device", process="edge-2")
+    await rig.others.publish(STATUS, there, agent="ess3")
+    await rig.command("ess1", 0.3)
+    rig.write(ESS1, ESS3)
+    await asyncio.sleep(20.0)
+    assert set(rig.runtime.units.by_name) == {"ess1"}
+    assert "looked after by edge-2 already" in caplog.text
+    assert rig.held("ess1").p_mw == 0.3
+    await rig.others.publish(STATUS, there.model_copy(update={"online": False}), agent="ess3")
+    await asyncio.sleep(20.0)
+    assert set(rig.runtime.units.by_name) == {"ess1", "ess3"}
+
+
+async def test_a_device_is_added_only_when_the_broker_says_that_it_is_free(
+    rig: Rig, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def lost(*args: object, **kwargs: object) -> None:
+        """Take nothing: the broker is away."""
+
+    monkeypatch.setattr(rig.bus, "publish", lost)
+    rig.write(ESS1, ESS3)
+    await asyncio.sleep(40.0)
+    assert set(rig.runtime.units.by_name) == {"ess1"}
+    assert "the broker does not say whether another process looks" in caplog.text
+    monkeypatch.undo()
+    await asyncio.sleep(40.0)
+    assert set(rig.runtime.units.by_name) == {"ess1", "ess3"}
 
 
 async def test_a_removed_device_is_left_at_its_safe_setpoint(rig: Rig) -> None:
