@@ -210,10 +210,18 @@ class DeviceAgent(FieldAgent):
         """Its envelope."""
         return self.terminals.limits
 
+    @limits.setter
+    def limits(self, limits: DeviceLimits) -> None:
+        self.terminals.limits = limits
+
     @property
     def reading(self) -> DeviceReading | None:
         """What it showed last; None before the first."""
         return self.terminals.reading
+
+    @reading.setter
+    def reading(self, reading: DeviceReading | None) -> None:
+        self.terminals.reading = reading
 
     @property
     def setpoint(self) -> Setpoint:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -123,3 +124,18 @@ def test_a_class_cannot_come_between_a_command_and_the_envelope() -> None:
     device.take_reading(DeviceReading(0.0, 0.0, 1.0, 1.0, 1.0))
     device.command(Setpoint(5.0))
     assert device.setpoint.p_mw == 1.0
+
+
+def test_a_class_may_narrow_its_envelope_and_take_readings_by_itself() -> None:
+    class Careful(Generator):
+        def complete(self) -> None:
+            super().complete()
+            self.limits = replace(self.limits, p_max_mw=0.25)
+
+        def take_reading(self, reading: DeviceReading) -> None:
+            self.reading = reading
+
+    device = Careful("g", device_state_config={"bus": "1", "p_max_MW": 1.0})
+    device.take_reading(DeviceReading(0.0, 0.0, 1.0, 1.0, 1.0))
+    assert isinstance(device.command(Setpoint(5.0)), Limited)
+    assert device.setpoint.p_mw == 0.25
