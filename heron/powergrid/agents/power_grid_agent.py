@@ -165,7 +165,11 @@ class PowerGridAgent(GridAgent):
         """What does the same with the parts of a view, for whoever shows it one at every step."""
         if type(self).update_from is PowerGridAgent.update_from:
             return self._look
-        return lambda *parts: self.update_from(MicrogridView(*parts))
+        return self._look_by_a_view
+
+    def _look_by_a_view(self, *parts: Any) -> None:
+        """Leave what is shown to the class."""
+        self.update_from(MicrogridView(*parts))
 
     def _look(  # noqa: PLR0917 - the parts of a `MicrogridView`, in its order
         self,

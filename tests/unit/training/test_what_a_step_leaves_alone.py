@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 from typing import Any
 
@@ -153,3 +154,16 @@ def test_lists_and_whole_numbers_are_actions_and_arrays_are_left_alone(
     for action in given.values():
         action[:] = 7.0
     assert all(np.abs(env.agent_dict[a].action.c).max() <= 1.0 for a in env.agent_dict)
+
+
+def test_a_copy_of_an_environment_goes_its_own_way(env: MultiAgentMicrogrids) -> None:
+    env.reset(options={"day": 3})
+    given = actions_of(env)
+    twin = copy.deepcopy(env)
+    here, there = env.step(given), twin.step(given)
+    assert here[1] == there[1]
+    assert all(np.array_equal(here[0][a], there[0][a]) for a in here[0])
+    held = env.agent_dict["MG1"].setpoints
+    twin.step({a: -x for a, x in given.items()})
+    assert twin.agent_dict["MG1"].setpoints != held
+    assert env.agent_dict["MG1"].setpoints == held
