@@ -86,9 +86,6 @@ class Built(metaclass=_TwoPhase):
 
     @state.setter
     def state(self, state: State) -> None:
-        self._keep(state)
-
-    def _keep(self, state: State) -> None:
         if state.upstream_id is None:
             state.upstream_id = self.upstream_id
         self._state = state

@@ -150,16 +150,16 @@ class Accountant:
             imported = -meters[name].p_mw
             imports += imported
             cost = running + price * imported * h - store_value * stored
-            v_min, v_max, under, over, _, _, overload, _ = areas[name]
-            violation = under + over
-            safety = (violation + overload) * h
+            area = areas[name]
+            violation = area.violation_pu
+            safety = (violation + area.overload_pu) * h
             total_violation += violation
-            parts.append((name, (cost, safety, v_min, v_max, own)))
+            parts.append((name, (cost, safety, area.v_min_pu, area.v_max_pu, own)))
         cost = price * (meters[HEAD].p_mw - imports) * h
-        v_min, v_max, under, over, _, _, overload, _ = areas[self._dso]
-        violation = under + over
-        safety = (violation + overload) * h
-        feeder: _Part = (cost, safety, v_min, v_max, {})
+        area = areas[self._dso]
+        violation = area.violation_pu
+        safety = (violation + area.overload_pu) * h
+        feeder: _Part = (cost, safety, area.v_min_pu, area.v_max_pu, {})
         return parts, feeder, total_violation + violation
 
     def _mean_price(self, time_s: float) -> float:

@@ -33,13 +33,15 @@ class MultiAgentMicrogrids(NetworkedGridEnv):
 
     def _build_agents(self) -> dict[str, PowerGridAgent]:
         self.limits = {m.name: m.limits for m in self.setup.config.microgrid_configs}
-        self._prices = PriceFeed(self.setup.config, self.setup.profiles)
         self.dso = self.scheme.build(self.setup, env_id=self.env_id)
-        self._negotiates = self.scheme.negotiates
-        if self._negotiates:
+        if self.scheme.negotiates:
             self.register_agent(self.dso)
-        self._looks = [(name, agent.look) for name, agent in self.dso.microgrids.items()]
         return dict(self.dso.microgrids)
+
+    def _take_inventory(self) -> None:
+        super()._take_inventory()
+        self._prices = PriceFeed(self.setup.config, self.setup.profiles)
+        self._looks = [(name, agent.look) for name, agent in self.agent_dict.items()]
 
     def _apply(
         self,
@@ -47,8 +49,8 @@ class MultiAgentMicrogrids(NetworkedGridEnv):
         plain: Mapping[str, Sequence[float]] | None = None,
     ) -> dict[str, Setpoint]:
         """Let the coordinators act; where they negotiate, show what they bring and be answered."""
-        if not self._negotiates:
-            return NetworkedGridEnv._apply(self, actions, plain)  # super() costs more, every step
+        if not self.scheme.negotiates:
+            return super()._apply(actions, plain)
         for name, agent in self.agent_dict.items():
             if isinstance(agent, MarketGridAgent):
                 agent.bring(actions[name])

@@ -324,7 +324,7 @@ class NetworkedGridEnv(PettingZooParallelEnv):
         if self._registers is not None:
             setpoints = self._registers.setpoints(setpoints)
         after = self.net.step(setpoints, dt_s)
-        self._time_s = after.time_s
+        self.time_s = after.time_s
         accounts = self._accountant.account(before, after)
         if self.event_mode is None:
             self._update_agents(after if self._registers is None else self._seen(after))

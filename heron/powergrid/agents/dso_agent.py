@@ -8,7 +8,7 @@ from typing import Any, cast
 from numpy.typing import ArrayLike
 
 from heron.agents import Agent, SystemAgent
-from heron.core import SYSTEM_LEVEL, Policy, State, SystemAgentState
+from heron.core import SYSTEM_LEVEL, Policy, SystemAgentState
 from heron.core.observation import Observation
 from heron.messaging import MessageType
 from heron.powergrid.agents.device import DEFAULT_DT_S
@@ -58,10 +58,6 @@ class DSOAgent(SystemAgent):
             config={"coordinators": list(microgrids)},
             **kwargs,
         )
-
-    def _prepare(self) -> None:
-        super()._prepare()
-        self._known: tuple[float, MeterReading, float, tuple[float, ...]] | None = None
 
     def set_state(self) -> None:
         """The head, the market and the time."""
@@ -132,27 +128,10 @@ class DSOAgent(SystemAgent):
         price_usd_per_mwh: float,
         day_ahead: tuple[float, ...] = (),
     ) -> None:
-        """Take in the meter at the head and the market.
-
-        Its features follow when they are asked for: where nothing is negotiated, nobody does.
-        """
-        self._known = (time_s, head, price_usd_per_mwh, day_ahead)
+        """Fill its features from the meter at the head and the market."""
+        p_mw = head.p_mw
+        v_min, v_max = head.v_min_pu - 1.0, head.v_max_pu - 1.0
+        self._metrics.row = (p_mw, head.q_mvar, p_mw, v_min, v_max)
+        self._market.update(time_s, price_usd_per_mwh, day_ahead)
+        self._clock.update(time_s)
         self.time_s = time_s
-
-    @property
-    def state(self) -> State:
-        """Its features, as what it knows fills them."""
-        known = self._known
-        if known is not None:
-            self._known = None
-            time_s, head, price, day_ahead = known
-            p_mw = head.p_mw
-            v_min, v_max = head.v_min_pu - 1.0, head.v_max_pu - 1.0
-            self._metrics.row = (p_mw, head.q_mvar, p_mw, v_min, v_max)
-            self._market.update(time_s, price, day_ahead)
-            self._clock.update(time_s)
-        return super().state
-
-    @state.setter
-    def state(self, state: State) -> None:
-        self._keep(state)

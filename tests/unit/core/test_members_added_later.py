@@ -56,12 +56,17 @@ def test_the_environment_holds_it_as_the_others(toy, distributed):
     assert added.p_mw == 2.0
 
 
-def test_it_ticks_and_is_commanded_in_event_driven_time(toy):
+def event_driven_site(toy):
     env = HeronEnvCore("site")
     site = site_with(toy, "b1")
     env.register_agent(site)
     env.setup_event_driven()
     env.setup_default_handlers()
+    return env, site
+
+
+def test_it_ticks_and_is_commanded_in_event_driven_time(toy):
+    env, site = event_driven_site(toy)
     env.run_event_driven(15.0)
     site.add_subordinate(toy.Battery("b2", tick_config=TICKS))
     env.run_event_driven(25.0)
@@ -69,11 +74,7 @@ def test_it_ticks_and_is_commanded_in_event_driven_time(toy):
 
 
 def test_a_command_of_the_former_size_no_longer_holds(toy):
-    env = HeronEnvCore("site")
-    site = site_with(toy, "b1")
-    env.register_agent(site)
-    env.setup_event_driven()
-    env.setup_default_handlers()
+    env, site = event_driven_site(toy)
     env.submit_actions({"MG1": [2.0]})
     env.run_event_driven(15.0)
     assert site.subordinates["b1"].p_mw == 2.0

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from heron.errors import ConfigError
+from heron.powergrid.agents import MicrogridView, PowerGridAgent
 from heron.powergrid.setups import load_setup
 from training.envs import MultiAgentMicrogrids
 
@@ -167,3 +168,26 @@ def test_a_copy_of_an_environment_goes_its_own_way(env: MultiAgentMicrogrids) ->
     twin.step({a: -x for a, x in given.items()})
     assert twin.agent_dict["MG1"].setpoints != held
     assert env.agent_dict["MG1"].setpoints == held
+
+
+def test_an_agent_that_a_subclass_puts_in_anothers_place_is_told_what_is_known() -> None:
+    class Patient(PowerGridAgent):
+        looked = 0
+
+        def update_from(self, view: MicrogridView) -> None:
+            self.looked += 1
+            super().update_from(view)
+
+    class Own(MultiAgentMicrogrids):
+        def _build_agents(self) -> dict[str, PowerGridAgent]:
+            built = super()._build_agents()
+            built["MG2"] = Patient(grid_config=self.setup.config.microgrid_configs[1])
+            return built
+
+    env = Own(load_setup("ieee34_ieee13"))
+    env.reset(options={"day": 3})
+    env.step(actions_of(env))
+    own = env.agent_dict["MG2"]
+    assert isinstance(own, Patient)
+    assert own.looked == 2
+    assert own.setpoints == {n: env.measurements.setpoints[n] for n in own.devices}
