@@ -126,7 +126,9 @@ class AreaMonitor:
         """Return the truth about each area after one solve."""
         figures = self._figures(solution.v_pu[None], solution.loading_pct[None], load_scale[None])
         return {
-            area: AreaReading(low, high, under, over, int(nodes), loading, overload, load)
+            area: AreaReading(
+                low, high, under, over, int(nodes), loading, overload, load, under + over
+            )
             for area, (low, high, under, over, nodes, loading, overload, load) in zip(
                 self.areas, figures[0].tolist(), strict=True
             )

@@ -6,7 +6,7 @@ import dataclasses
 import re
 from abc import ABC
 from collections.abc import Mapping, Sequence
-from typing import Any, Self, final
+from typing import Any, ClassVar, Self, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,10 +35,12 @@ class FeatureProvider(ABC):
         visibility: Who may see it, any of ``owner``, ``upper_level``, ``system``, ``public``.
             May be overridden on one instance.
         feature_name: Its name in a state: the class's, unless the state was given another.
+        not_fields: Attributes that `set_values` refuses and `reset` leaves as they are.
     """
 
     visibility: Sequence[str] = (OWNER,)
     feature_name: str
+    not_fields: ClassVar[frozenset[str]] = frozenset({"visibility", "feature_name"})
     _made_from: tuple[tuple[Any, ...], dict[str, Any]]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
@@ -105,16 +107,19 @@ class FeatureProvider(ABC):
     def reset(self, **overrides: Any) -> Self:
         """Return to the values that the feature was built with, then set ``overrides``."""
         args, kwargs = self._made_from
-        fresh = type(self)(*args, **kwargs)
+        self._become(type(self)(*args, **kwargs))
+        if overrides:
+            self.set_values(**overrides)
+        return self
+
+    def _become(self, fresh: Self) -> None:
+        """Take over the values of another of its class."""
         fields: tuple[dataclasses.Field[Any], ...] = ()
         if dataclasses.is_dataclass(self):
             fields = dataclasses.fields(self)
         values = {*(f.name for f in fields), *vars(fresh)}
-        for name in values - {"_made_from", "visibility", "feature_name"}:
+        for name in values - {"_made_from"} - self.not_fields:
             setattr(self, name, getattr(fresh, name))
-        if overrides:
-            self.set_values(**overrides)
-        return self
 
     @final
     def is_observable_by(
@@ -145,9 +150,7 @@ def check_fields(feature: FeatureProvider, values: Mapping[str, Any]) -> None:
     unknown = [
         name
         for name in values
-        if name.startswith("_")
-        or name in ("visibility", "feature_name")
-        or not _is_field(feature, name)
+        if name.startswith("_") or name in feature.not_fields or not _is_field(feature, name)
     ]
     if unknown:
         raise ValueError(

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Mapping, Sequence
-from itertools import chain
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,8 +20,7 @@ if TYPE_CHECKING:
     from heron.policy.codec import PolicyCodec
 
 FloatArray = npt.NDArray[np.float32]
-_frombuffer, _float32 = np.frombuffer, np.float32
-_row = attrgetter("row")
+_frombuffer, _float32 = np.frombuffer, np.dtype(np.float32)
 
 
 class JointEncoder:
@@ -49,7 +46,7 @@ class JointEncoder:
             self._owners += [(owner, owner.state) for owner in owners.values()]
             for owner, name, size in codec.layout():
                 self._names.append((owner, name, size))
-                self._rows.append(_with_row(_find(owners, owner, name)))
+                self._rows.append(_with_numbers(_find(owners, owner, name)))
         scales = [codec.scale for codec, _ in parts]
         self._scale = np.concatenate(scales) if scales else np.zeros(0)
         self._pack = struct.Struct(f"{end}f").pack
@@ -64,7 +61,10 @@ class JointEncoder:
         Raises:
             ManifestMismatch: A feature has other fields than the codec says.
         """
-        values = tuple(chain.from_iterable(map(_row, self._rows)))
+        values: list[float] = []
+        take = values.extend
+        for row in self._rows:
+            take(row.numbers)
         try:
             # rounds to float32, as features do when they travel in reports; packing is several
             # times as fast as numpy's way from plain numbers
@@ -82,8 +82,8 @@ class JointEncoder:
     def _misfit(self) -> str:
         """Say which feature has not as many numbers as the codec knows."""
         for (owner, name, size), source in zip(self._names, self._rows, strict=True):
-            if len(source.row) != size:
-                return f"{owner}.{name} has {len(source.row)} fields, the codec {size}"
+            if len(source.numbers) != size:
+                return f"{owner}.{name} has {len(source.numbers)} fields, the codec {size}"
         return "a feature holds something that is no number"
 
 
@@ -97,7 +97,7 @@ class _Reader:
         self._values: Callable[[], Sequence[float]] | None = getattr(feature, "values", None)
 
     @property
-    def row(self) -> Sequence[float]:
+    def numbers(self) -> Sequence[float]:
         """The feature's numbers in order."""
         if self._values is None:
             numbers: list[float] = self._feature.vector().tolist()
@@ -105,9 +105,10 @@ class _Reader:
         return self._values()
 
 
-def _with_row(feature: FeatureProvider) -> Any:
-    """Return what has the feature's plain numbers in its ``row``: the feature, if it has itself."""
-    return feature if getattr(feature, "is_its_row", False) else _Reader(feature)
+def _with_numbers(feature: FeatureProvider) -> Any:
+    """Return what has the feature's plain numbers as its ``numbers``: its row, if it is one."""
+    is_its_row = getattr(feature, "is_its_row", False)
+    return feature.cell if is_its_row else _Reader(feature)  # type: ignore[attr-defined]
 
 
 def _find(owners: Mapping[str, Any], owner: str, name: str) -> FeatureProvider:

@@ -44,8 +44,8 @@ _OfStep: TypeAlias = Callable[[DeviceReading, DeviceReading, float, float], floa
 _Meter: TypeAlias = tuple[str, _OfReading, _OfStep | None, _OfReading]
 """A device: running cost, cost of what happens once, what is in store, as it is configured."""
 
-_Part: TypeAlias = "tuple[float, float, float, float, dict[str, float]]"
-"""The account of an area without the reward, in the order of `AgentAccounts`."""
+_Part: TypeAlias = "tuple[str, float, float, float, float, dict[str, float]]"
+"""An area, and its account without the reward, in the order of `AgentAccounts`."""
 
 
 class AgentAccounts(NamedTuple):
@@ -116,9 +116,7 @@ class Accountant:
             raise ConfigError(f"the measurements do not hold {error}") from error
         return self._settle(parts, feeder, total_violation)
 
-    def _parts(
-        self, before: Measurements, after: Measurements
-    ) -> tuple[list[tuple[str, _Part]], _Part, float]:
+    def _parts(self, before: Measurements, after: Measurements) -> tuple[list[_Part], _Part, float]:
         """Return the account of each microgrid and of the feeder, and the violation of all."""
         time_s, dt_s, price = before.time_s, after.dt_s, after.price_usd_per_mwh
         h = dt_s / 3600.0
@@ -131,7 +129,7 @@ class Accountant:
         if self._revalued and time_s // DAY_S != after.time_s // DAY_S:
             turn = STORED_ENERGY_VALUE * self._mean_price(after.time_s) - store_value
         earlier, later, meters, areas = before.devices, after.devices, after.meters, after.areas
-        parts: list[tuple[str, _Part]] = []
+        parts: list[_Part] = []
         total_violation = imports = 0.0
         for name, devices in self._microgrids:
             own: dict[str, float] = {}
@@ -150,16 +148,12 @@ class Accountant:
             imported = -meters[name].p_mw
             imports += imported
             cost = running + price * imported * h - store_value * stored
-            area = areas[name]
-            violation = area.violation_pu
-            safety = (violation + area.overload_pu) * h
+            v_min, v_max, _, _, _, _, overload, _, violation = areas[name]
             total_violation += violation
-            parts.append((name, (cost, safety, area.v_min_pu, area.v_max_pu, own)))
+            parts.append((name, cost, (violation + overload) * h, v_min, v_max, own))
         cost = price * (meters[HEAD].p_mw - imports) * h
-        area = areas[self._dso]
-        violation = area.violation_pu
-        safety = (violation + area.overload_pu) * h
-        feeder: _Part = (cost, safety, area.v_min_pu, area.v_max_pu, {})
+        v_min, v_max, _, _, _, _, overload, _, violation = areas[self._dso]
+        feeder: _Part = (self._dso, cost, (violation + overload) * h, v_min, v_max, {})
         return parts, feeder, total_violation + violation
 
     def _mean_price(self, time_s: float) -> float:
@@ -170,23 +164,22 @@ class Accountant:
             self._mean_of_day = (day, sum(prices) / len(prices))
         return self._mean_of_day[1]
 
-    def _settle(
-        self, parts: Sequence[tuple[str, _Part]], feeder: _Part, violation_pu: float
-    ) -> StepAccounts:
+    def _settle(self, parts: Sequence[_Part], feeder: _Part, violation_pu: float) -> StepAccounts:
         """Return the account of the step, given each microgrid's part and the feeder's."""
         cost = safety = 0.0
-        for _, part in parts:
-            cost += part[0]
-            safety += part[1]
-        cost, safety = cost + feeder[0], safety + feeder[1]
-        penalty, unsafe = self._penalty, feeder[1]
+        for part in parts:
+            cost += part[1]
+            safety += part[2]
+        dso, of_feeder, unsafe, v_min, v_max, own = feeder
+        cost, safety, penalty = cost + of_feeder, safety + unsafe, self._penalty
         total = -cost - penalty * safety
-        share = total / len(parts)
+        share = total / len(parts) if self._share else None
         agents: dict[str, AgentAccounts] = {}
-        for name, part in parts:
-            reward = share if self._share else -part[0] - penalty * (part[1] + unsafe)
-            agents[name] = _make(AgentAccounts, (reward, *part))
-        agents[self._dso] = _make(AgentAccounts, (-feeder[0] - penalty * unsafe, *feeder))
+        for name, paid, violated, low, high, devices in parts:
+            reward = -paid - penalty * (violated + unsafe) if share is None else share
+            agents[name] = _make(AgentAccounts, (reward, paid, violated, low, high, devices))
+        reward = -of_feeder - penalty * unsafe
+        agents[dso] = _make(AgentAccounts, (reward, of_feeder, unsafe, v_min, v_max, own))
         return _make(StepAccounts, (agents, total, cost, safety, violation_pu))
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from datetime import datetime, timedelta, timezone
-from functools import lru_cache
 
 DAY_S = 86_400.0
 DAYS = 366
@@ -17,10 +16,19 @@ FIRST_WEEKDAY = 4
 WEEK = 7
 
 
-@lru_cache(maxsize=64)
+_asked_last: list[tuple[float, int, int]] = [(-1.0, 0, 0)]
+
+
 def step_of_day(time_s: float, n_steps: int) -> int:
-    """Return in which of a day's equal steps a plant time lies; all of a site ask for the same."""
-    return int(time_s % DAY_S / DAY_S * n_steps)
+    """Return in which of a day's equal steps a plant time lies.
+
+    The last answer is remembered: all of a site ask for the same instant, one after the other.
+    """
+    asked_s, of_steps, step = _asked_last[0]
+    if time_s != asked_s or n_steps != of_steps:
+        step = int(time_s % DAY_S / DAY_S * n_steps)
+        _asked_last[0] = (time_s, n_steps, step)
+    return step
 
 
 def data_year_s(moment: datetime) -> float:

@@ -31,6 +31,7 @@ __all__ = [
     "StorageLimits",
     "TapLimits",
     "admit",
+    "cut_back",
 ]
 
 _INF = math.inf
@@ -159,7 +160,7 @@ class Refused(NamedTuple):
 EnvelopeResult: TypeAlias = Admitted | Limited | Refused
 
 
-def admit(  # noqa: PLR0912 - one rule after the other
+def admit(
     proposed: Setpoint,
     limits: DeviceLimits,
     reading: DeviceReading | None,
@@ -180,6 +181,18 @@ def admit(  # noqa: PLR0912 - one rule after the other
         `Admitted`, `Limited` or `Refused`. The applied set-point is within the limits, and
         admitting it again under the same circumstances changes nothing.
     """
+    cut = cut_back(proposed, limits, reading, previous, dt_s)
+    return Admitted(proposed) if cut is None else cut
+
+
+def cut_back(  # noqa: PLR0912 - one rule after the other
+    proposed: Setpoint,
+    limits: DeviceLimits,
+    reading: DeviceReading | None,
+    previous: Setpoint | None,
+    dt_s: float,
+) -> Limited | Refused | None:
+    """Decide as `admit` does; None where the set-point passes as proposed, as nearly all do."""
     # Every device passes here at every step: set-points are not unpacked, and conditions stand
     # where min() and max() would, because both cost several times as much.
     p, q, tap = proposed[0], proposed[1], proposed[2]
@@ -202,7 +215,7 @@ def admit(  # noqa: PLR0912 - one rule after the other
     if not reading.connected:
         return Refused(proposed, (ClipReason.DISCONNECTED,))
     if free and fits and tap is None:
-        return _make(Admitted, (proposed,))
+        return None
 
     reasons: list[ClipReason] = []
     if not low <= p <= high:
@@ -216,7 +229,7 @@ def admit(  # noqa: PLR0912 - one rule after the other
     if tap is not None:
         tap = _admit_tap(tap, limits, reading, dt_s=dt_s, reasons=reasons)
     if not reasons or (p, q, tap) == proposed:
-        return _make(Admitted, (proposed,))
+        return None
     applied = _make(Setpoint, (p, q, tap))
     return _make(Limited, (proposed, applied, tuple(dict.fromkeys(reasons))))
 

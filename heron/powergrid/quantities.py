@@ -116,6 +116,7 @@ class AreaReading(NamedTuple):
         max_loading_pct: Loading of the most loaded branch.
         overload_pu: Sum over branches of max(0, loading - 100 %) / 100.
         load_mw: Consumption of the loads (positive number; an amount, not an injection).
+        violation_pu: Under- and over-voltage together, in pu summed over nodes.
     """
 
     v_min_pu: float
@@ -126,11 +127,7 @@ class AreaReading(NamedTuple):
     max_loading_pct: float
     overload_pu: float
     load_mw: float
-
-    @property
-    def violation_pu(self) -> float:
-        """Under- and over-voltage together, in pu summed over nodes."""
-        return self.undervoltage_pu + self.overvoltage_pu
+    violation_pu: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,8 @@ from heron.policy.codec import FloatArray
 _NUMBERS = "fiu"
 
 _ndarray = np.ndarray
-_FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+_FLOATS = "fd"
+"""Single and double precision, as numpy's letters for kinds of number."""
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -30,7 +31,9 @@ def plain_numbers(
     plain: dict[str, list[float]] = {}
     for agent, shape in shapes.items():
         action = actions.get(agent)
-        if type(action) is not _ndarray or action.dtype not in _FLOATS or action.shape != shape:
+        if type(action) is not _ndarray or action.shape != shape:
+            return None
+        if action.dtype.char not in _FLOATS:
             return None
         plain[agent] = values = action.tolist()
         # a sum is finite only if all are; of few numbers, plain ones are added up sooner

@@ -309,7 +309,7 @@ class NetworkedGridEnv(PettingZooParallelEnv):
             self._gate.see(observations)
         over = self._t >= self.max_episode_steps
         infos = self._infos(self.accounts)
-        ended = dict.fromkeys(self.agents, False), dict.fromkeys(self.agents, over)
+        ended = dict.fromkeys(rewards, False), dict.fromkeys(rewards, over)
         if over:
             self.agents = []
         return observations, rewards, *ended, infos
@@ -447,8 +447,9 @@ class NetworkedGridEnv(PettingZooParallelEnv):
             if agent.tell is None:
                 return False
         for agent_id, agent in agents.items():
+            tell = agent.tell
             values = np.asarray(actions[agent_id]).tolist() if plain is None else plain[agent_id]
-            agent.tell(values)  # type: ignore[misc]
+            tell(values)  # type: ignore[misc]
         return True
 
     def _seen(self, measurements: Measurements) -> Measurements:

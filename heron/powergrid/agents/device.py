@@ -22,6 +22,8 @@ from heron.powergrid.features import (
     ElectricalBasePh,
     InverterBasedSource,
     PowerLimits,
+    Row,
+    RowFeature,
     StatusBlock,
     StorageBlock,
 )
@@ -105,10 +107,14 @@ class DeviceAgent(FieldAgent):
         """Find the features that readings fill."""
         super().complete()
         terminals = self.terminals
-        terminals.electrical = self.find_feature(ElectricalBasePh)
-        terminals.source = self.find_feature(InverterBasedSource)
-        terminals.status = self.find_feature(StatusBlock)
-        terminals.storage = self.find_feature(StorageBlock)
+        terminals.electrical = self._row_of(ElectricalBasePh)
+        terminals.source = self._row_of(InverterBasedSource)
+        terminals.status = self._row_of(StatusBlock)
+        terminals.storage = self._row_of(StorageBlock)
+
+    def _row_of(self, kind: type[RowFeature]) -> Row | None:
+        feature = self.find_feature(kind)
+        return None if feature is None else feature.cell
 
     def find_feature(self, kind: type[FeatureT]) -> FeatureT | None:
         """Return the first feature of a class, or None."""

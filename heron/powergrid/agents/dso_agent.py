@@ -131,7 +131,7 @@ class DSOAgent(SystemAgent):
         """Fill its features from the meter at the head and the market."""
         p_mw = head.p_mw
         v_min, v_max = head.v_min_pu - 1.0, head.v_max_pu - 1.0
-        self._metrics.row = (p_mw, head.q_mvar, p_mw, v_min, v_max)
+        self._metrics.cell.numbers = (p_mw, head.q_mvar, p_mw, v_min, v_max)
         self._market.update(time_s, price_usd_per_mwh, day_ahead)
         self._clock.update(time_s)
         self.time_s = time_s

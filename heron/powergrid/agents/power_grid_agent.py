@@ -184,7 +184,7 @@ class PowerGridAgent(GridAgent):
         market = self._market
         market.update(time_s, price, day)
         self._clock.update(time_s)
-        row = market.row
+        row = market.cell.numbers
         price, energy_value = row[0], STORED_ENERGY_VALUE * row[1]
         v_min, v_max = meter.v_min_pu, meter.v_max_pu
         injected = 0.0
@@ -204,10 +204,11 @@ class PowerGridAgent(GridAgent):
                 v_min = v_low if v_low < v_min else v_min
                 v_max = v_high if v_high > v_max else v_max
         bus = self._voltages
-        bus.row, bus.measured, self._seen_last = (v_min, v_max), self._measured, (meter, readings)
+        bus.cell.numbers, bus.measured = (v_min, v_max), self._measured
+        self._seen_last = (meter, readings)
         p_mw, q_mvar = meter.p_mw, meter.q_mvar
-        self._metrics.row = (p_mw, q_mvar, injected - p_mw, v_min - 1.0, v_max - 1.0)
-        self._flows.row = (_hypot(p_mw, q_mvar) / self.rating_mva,)
+        self._metrics.cell.numbers = (p_mw, q_mvar, injected - p_mw, v_min - 1.0, v_max - 1.0)
+        self._flows.cell.numbers = (_hypot(p_mw, q_mvar) / self.rating_mva,)
         if self.timeliness is not None:
             self.timeliness.age = age_s / self.dt_s
         self.time_s = time_s

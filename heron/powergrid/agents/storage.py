@@ -64,14 +64,14 @@ class ESS(StorageAgent):
         super().set_state()
         stored = self.storage_feature()
         self.state.features.extend([self.electrical_feature(), stored, self.limits_feature()])
-        self._stored = stored
+        self._stored = stored.cell
         self._store = Store.of(self.config)
         self._worth = StorageWorth()
         self.state.features.append(self._worth)
 
     def take_prices(self, time_s: float, price: float, day: tuple[float, ...]) -> None:
         """Say what its energy is worth by the prices of a day that are known or expected."""
-        self._worth.update(self._store, self._stored.row[2], time_s, price, day)
+        self._worth.update(self._store, self._stored.numbers[2], time_s, price, day)
 
     def _best_p_mw(self, price: float) -> float:
         """Return the power that pays, given what the store holds and what it is worth.

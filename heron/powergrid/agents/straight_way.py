@@ -61,7 +61,7 @@ class StraightWay:
         self._joint.joint = self.told = action
         for of_device, start, decoder, terminals in self._parts:
             of_device.joint = action
-            terminals.command(decoder.setpoint(action, start))
+            terminals.tell(decoder.setpoint(action, start))
 
     def parts(self, action: Sequence[float]) -> list[NDArray[np.float64]]:
         """Return each device's part of a joint action, in order."""

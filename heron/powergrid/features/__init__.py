@@ -1,6 +1,6 @@
 """The power domain's features: observable parts of an agent's state with their visibility."""
 
-from heron.powergrid.features.base import DomainFeature, FeatureField
+from heron.powergrid.features.base import DomainFeature, FeatureField, Row, RowFeature
 from heron.powergrid.features.electrical import (
     ElectricalBasePh,
     PhaseConnection,
@@ -34,6 +34,8 @@ __all__ = [
     "NetworkMetrics",
     "PhaseConnection",
     "PowerLimits",
+    "Row",
+    "RowFeature",
     "ShuntCapacitorBlock",
     "StatusBlock",
     "StorageBlock",

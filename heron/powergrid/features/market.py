@@ -75,7 +75,7 @@ class MarketSignal(RowFeature):
             return
         if day_ahead is not self._day and day_ahead != self._day:
             self._day, self._rows = day_ahead, _rows_of(day_ahead)
-        self.row = self._rows[step_of_day(time_s, len(day_ahead))]
+        self.cell.numbers = self._rows[step_of_day(time_s, len(day_ahead))]
 
     @property
     def is_its_row(self) -> bool:
@@ -139,7 +139,7 @@ class TimeOfDay(RowFeature):
 
     def update(self, time_s: float) -> None:
         """Take in the plant time, counted from 1 January of the data year."""
-        self.row = _time_of_day(time_s)
+        self.cell.numbers = _time_of_day(time_s)
 
 
 @lru_cache(maxsize=64)
@@ -158,10 +158,16 @@ def _rows_of(day_ahead: tuple[float, ...]) -> tuple[tuple[float, ...], ...]:
     )
 
 
-@lru_cache(maxsize=64)
+_asked_last: list[tuple[float, tuple[float, ...]]] = [(-1.0, ())]
+
+
 def _time_of_day(time_s: float) -> tuple[float, ...]:
-    """Return what `TimeOfDay` holds; all agents of a site ask for the same instant."""
-    return _on_the_clock(time_s % DAY_S) + _in_the_calendar(time_s // DAY_S)
+    """Return what `TimeOfDay` holds, remembered: all of a site ask for the same instant in turn."""
+    asked_s, row = _asked_last[0]
+    if time_s != asked_s:
+        row = _on_the_clock(time_s % DAY_S) + _in_the_calendar(time_s // DAY_S)
+        _asked_last[0] = (time_s, row)
+    return row
 
 
 @lru_cache(maxsize=2048)

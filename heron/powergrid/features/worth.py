@@ -54,4 +54,4 @@ class StorageWorth(RowFeature):
         if self._table is None or step < self._first or not (day is self._day or day == self._day):
             # Expected prices change every step: only the rest of the day is worked out.
             self._table, self._day, self._first = day_worth(day, store, step), day, step
-        self.row = self._table.margins(step, price, energy_mwh)
+        self.cell.numbers = self._table.margins(step, price, energy_mwh)

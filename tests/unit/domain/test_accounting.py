@@ -83,7 +83,7 @@ def device(p: float, soc: float | None = None, available: float | None = None) -
 
 
 def area(under: float = 0.0, over: float = 0.0, overload: float = 0.0) -> AreaReading:
-    return AreaReading(0.94, 1.06, under, over, 0, 50.0, overload, 0.5)
+    return AreaReading(0.94, 1.06, under, over, 0, 50.0, overload, 0.5, under + over)
 
 
 def meter(p: float) -> MeterReading:

@@ -157,6 +157,21 @@ def test_apply_action_leaves_what_the_envelope_admits() -> None:
     assert agent.setpoint == Setpoint(0.25)
 
 
+def test_what_the_envelope_said_last_stays_said() -> None:
+    agent = generator()
+    assert agent.result is None
+    told = Setpoint(0.3, 0.0)
+    assert agent.command(told) == Admitted(told) == agent.result
+    assert agent.result is agent.result
+    beyond = Setpoint(9.0, 0.0)
+    said = agent.command(beyond)
+    assert isinstance(said, Limited)
+    assert said == agent.result
+    assert agent.proposal == beyond
+    agent.reset_agent()
+    assert agent.result is None
+
+
 def test_the_length_of_the_interval_counts_for_the_state_of_charge() -> None:
     agent = store(soc=0.12)
     assert isinstance(agent.admit(Setpoint(0.5), 60.0), Admitted)

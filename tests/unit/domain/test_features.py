@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy as copying
 import math
+import pickle
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -18,6 +21,7 @@ from heron.powergrid.features import (
     NetworkMetrics,
     PhaseConnection,
     PowerLimits,
+    RowFeature,
     ShuntCapacitorBlock,
     StatusBlock,
     StorageBlock,
@@ -48,6 +52,13 @@ ALL = [
 EACH = pytest.mark.parametrize("feature", ALL, ids=lambda f: type(f).__name__)
 
 
+def pickled(feature: RowFeature) -> RowFeature:
+    """Return it as it comes out of a pickle."""
+    again = pickle.loads(pickle.dumps(feature))  # noqa: S301 - our own
+    assert isinstance(again, RowFeature)
+    return again
+
+
 @EACH
 def test_names_units_and_scales_fit_the_vector(feature: FeatureProvider) -> None:
     n = len(feature.vector())
@@ -72,6 +83,31 @@ def test_reset_returns_to_the_values_at_construction(feature: FeatureProvider) -
     if name != "max_loading_norm":
         fresh.set_values(**{name: 0.77})
     assert fresh.reset().to_dict() == before
+
+
+@pytest.mark.parametrize(
+    "feature", [f for f in ALL if isinstance(f, RowFeature)], ids=lambda f: type(f).__name__
+)
+def test_whoever_holds_a_features_row_goes_on_seeing_what_is_in_it(feature: RowFeature) -> None:
+    feature = type(feature).from_dict(feature.to_dict())
+    held, first = feature.cell, feature.row
+    feature.row = (*(x + 1.0 for x in first),)
+    assert held.numbers == feature.row != first
+    feature.reset()
+    assert held is feature.cell
+    assert held.numbers == feature.row == first
+    with pytest.raises(ValueError, match="has no field 'cell'"):
+        feature.set_values(cell=0.0)
+
+
+@pytest.mark.parametrize("copy", [copying.copy, copying.deepcopy, pickled])
+def test_a_copy_of_a_feature_goes_its_own_way(copy: Callable[[RowFeature], RowFeature]) -> None:
+    feature = StorageBlock(0.3, 2.0, 0.9, 0.8)
+    copied = copy(feature)
+    assert copied.to_dict() == feature.to_dict()
+    feature.soc = 0.4
+    assert copied.row == (0.3, 2.0, 0.6)
+    assert copied.reset().row == (0.3, 2.0, 0.6)
 
 
 @EACH
