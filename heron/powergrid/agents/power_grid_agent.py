@@ -4,38 +4,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias, cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from heron.agents import Agent
 from heron.core import COORDINATOR_LEVEL, CoordinatorAgentState, Policy
-from heron.errors import ConfigError, ConfigProblem, StaleDataError
+from heron.errors import ConfigError, ConfigProblem
 from heron.policy.codec import ActionMapping, SetpointSpec
-from heron.powergrid.accounting import STORED_ENERGY_VALUE
 from heron.powergrid.agents.device import DEFAULT_DT_S, DeviceAgent
 from heron.powergrid.agents.entries import device_parts, microgrid_parts
+from heron.powergrid.agents.intake import Intake
 from heron.powergrid.agents.registry import DEVICE_REGISTRY
 from heron.powergrid.agents.straight_way import StraightWay, Tell
-from heron.powergrid.agents.terminals import Terminals
 from heron.powergrid.agents.timed import TimedAgent
 from heron.powergrid.agents.view import MicrogridView
 from heron.powergrid.connection import ConnectionLimits
-from heron.powergrid.features import (
-    BusVoltages,
-    LineFlows,
-    MarketSignal,
-    NetworkMetrics,
-    Timeliness,
-    TimeOfDay,
-)
-from heron.powergrid.quantities import DeviceReading, MeterReading, Setpoint
+from heron.powergrid.features import Timeliness
+from heron.powergrid.quantities import Setpoint
 from heron.powergrid.setups.models import MicrogridConfig
 from heron.protocols import Coordination, Protocol, SetpointProtocol
 from heron.scheduling import TickConfig
-
-_hypot = math.hypot
 
 
 class GridAgent(TimedAgent):
@@ -114,21 +104,14 @@ class PowerGridAgent(GridAgent):
         )
 
     def _prepare(self) -> None:
-        self._seen_last: tuple[MeterReading, Mapping[str, DeviceReading]] | None = None
-        self._measured = self._measured_voltages
+        self._intake = Intake(self, forecast=self.forecast)
+        self._market, self._metrics = self._intake.market, self._intake.metrics
         super()._prepare()
 
     def set_state(self) -> None:
         """Voltages, loading, balance, market and time."""
         self.state = CoordinatorAgentState(owner_id=self.agent_id, owner_level=COORDINATOR_LEVEL)
-        self._voltages = BusVoltages()
-        self._flows = LineFlows()
-        self._metrics = NetworkMetrics()
-        self._market = MarketSignal(forecast=self.forecast)
-        self._clock = TimeOfDay()
-        self.state.features.extend(
-            [self._voltages, self._flows, self._metrics, self._market, self._clock]
-        )
+        self.state.features.extend(self._intake.features)
         if self.observe_timing:
             self.timeliness = Timeliness()
             self.state.features.append(self.timeliness)
@@ -158,69 +141,18 @@ class PowerGridAgent(GridAgent):
         Raises:
             StaleDataError: The view lacks a device.
         """
-        self._look(*view)
+        self._intake.take(*view)
 
     @property
     def look(self) -> Callable[..., None]:
         """What does the same with the parts of a view, for whoever shows it one at every step."""
         if type(self).update_from is PowerGridAgent.update_from:
-            return self._look
+            return self._intake.take
         return self._look_by_a_view
 
     def _look_by_a_view(self, *parts: Any) -> None:
         """Leave what is shown to the class."""
         self.update_from(MicrogridView(*parts))
-
-    def _look(  # noqa: PLR0917 - the parts of a `MicrogridView`, in its order
-        self,
-        time_s: float,
-        meter: MeterReading,
-        readings: Mapping[str, DeviceReading],
-        price: float,
-        day: tuple[float, ...],
-        limits: ConnectionLimits,
-        age_s: float,
-    ) -> None:
-        market = self._market
-        market.update(time_s, price, day)
-        self._clock.update(time_s)
-        row = market.cell.numbers
-        price, energy_value = row[0], STORED_ENERGY_VALUE * row[1]
-        v_min, v_max = meter.v_min_pu, meter.v_max_pu
-        injected = 0.0
-        for name, terminals, take_reading, take_prices in self._inlets:
-            try:
-                reading = readings[name]
-            except KeyError:
-                raise StaleDataError(f"{self.agent_id}: no reading of {name}") from None
-            take_reading(reading)
-            terminals.energy_value = energy_value
-            if take_prices is not None:
-                take_prices(time_s, price, day)
-            injected += reading.p_mw
-            if reading.connected:
-                # conditions: this runs every step, and min() and max() cost several times as much
-                v_low, v_high = reading.v_min_pu, reading.v_max_pu
-                v_min = v_low if v_low < v_min else v_min
-                v_max = v_high if v_high > v_max else v_max
-        bus = self._voltages
-        bus.cell.numbers, bus.measured = (v_min, v_max), self._measured
-        self._seen_last = (meter, readings)
-        p_mw, q_mvar = meter.p_mw, meter.q_mvar
-        self._metrics.cell.numbers = (p_mw, q_mvar, injected - p_mw, v_min - 1.0, v_max - 1.0)
-        self._flows.cell.numbers = (_hypot(p_mw, q_mvar) / self.rating_mva,)
-        if self.timeliness is not None:
-            self.timeliness.age = age_s / self.dt_s
-        self.time_s = time_s
-        if limits is not self._connection:
-            self.connection = limits
-
-    def _measured_voltages(self) -> list[float]:
-        """Return the voltages of the last view: at the connection, then at each device."""
-        if self._seen_last is None:
-            return []
-        meter, readings = self._seen_last
-        return [meter.v_pu, *(readings[name].v_pu for name in self.devices)]
 
     def other_load_mw(self) -> float:
         """Return the load behind its meter, losses included, as last seen."""
@@ -274,7 +206,7 @@ class PowerGridAgent(GridAgent):
     def _take_stock(self) -> None:
         """Find what every step needs of the devices: the ways of readings and of actions."""
         devices = list(self.devices.values())
-        self._inlets = [_inlet(device) for device in devices]
+        self._intake.lead_to(devices)
         self._way = StraightWay(self.action, devices) if StraightWay.is_open_to(devices) else None
         self._reconsider()
 
@@ -310,7 +242,7 @@ class PowerGridAgent(GridAgent):
 
     @connection.setter
     def connection(self, limits: ConnectionLimits) -> None:
-        self._connection = limits
+        self._connection = self._intake.limits = limits
         if self._way is not None:
             self._reconsider()
 
@@ -353,18 +285,3 @@ class PowerGridAgent(GridAgent):
         self._coordination = decided
         if self._way is not None:
             self._way.told = None
-
-
-_TakeReading: TypeAlias = Callable[[DeviceReading], None]
-_TakePrices: TypeAlias = Callable[[float, float, tuple[float, ...]], None]
-_Inlet: TypeAlias = tuple[str, Terminals, _TakeReading, _TakePrices | None]
-"""A device, its terminals, and what takes its readings and, if it has a use for them, prices."""
-
-
-def _inlet(device: DeviceAgent) -> _Inlet:
-    """Return where what is known goes; what a class leaves as it is needs no way round by it."""
-    kind, terminals = type(device), device.terminals
-    own = kind.take_reading is not DeviceAgent.take_reading
-    prices = kind.take_prices is not DeviceAgent.take_prices
-    take_reading = device.take_reading if own else terminals.show
-    return device.agent_id, terminals, take_reading, device.take_prices if prices else None
