@@ -288,9 +288,7 @@ class Agent(Built, Mailing):
         self.report(scheduler)
         if not self.decides:
             return
-        delay = self.tick_config.next_obs_delay()
-        if delay > 0.0 or self._last_arrival:
-            delay = self.in_order("observation", current_time, delay)
+        delay = self.in_order("observation", current_time, self.tick_config.next_obs_delay())
         observation = None if delay == 0.0 else self.observe(global_state, proxy)
         scheduler.schedule(
             Event(
@@ -319,10 +317,7 @@ class Agent(Built, Mailing):
 
     def message_delay(self, recipient_id: str, now_s: float) -> float:
         """Draw how long a message sent now takes to a recipient, after those before it."""
-        delay = self.tick_config.next_msg_delay()
-        if delay > 0.0 or self._last_arrival:
-            delay = self.in_order(recipient_id, now_s, delay)
-        return delay
+        return self.in_order(recipient_id, now_s, self.tick_config.next_msg_delay())
 
     def in_order(self, way: str, now_s: float, delay_s: float) -> float:
         """Return a delay with which nothing overtakes what went the same way before.
@@ -333,6 +328,8 @@ class Agent(Built, Mailing):
             delay_s: As drawn; lengthened if jitter would let it arrive too early. A delay of
                 zero waits, too, for what is still under way.
         """
+        if delay_s == 0.0 and not self._last_arrival:
+            return delay_s  # nothing is under way: where nothing is late, all events come by here
         arrival = now_s + delay_s
         last = self._last_arrival.get(way, arrival)
         while arrival < last:

@@ -68,8 +68,7 @@ class FieldAgent(Agent):
             self.take_action(action)
         else:
             delay = self.tick_config.next_act_delay()
-            if delay > 0.0 or self._last_arrival:
-                delay = self.in_order("effect", scheduler.current_time, delay)
+            delay = self.in_order("effect", scheduler.current_time, delay)
             scheduler.schedule_action_effect(self.agent_id, action, delay)
 
     def on_message(

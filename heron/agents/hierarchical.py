@@ -224,12 +224,11 @@ class HierarchicalAgent(Agent):
         scheduler: Dispatch | None,
     ) -> None:
         """Coordinate after the action delay."""
-        delay = 0.0 if scheduler is None else self.tick_config.next_act_delay()
-        if scheduler is None or (delay == 0.0 and not self._last_arrival):
-            self.take_action(action, observation, scheduler)
+        if scheduler is None:
+            self.take_action(action, observation, None)
             return
         now_s = scheduler.current_time
-        delay = self.in_order("effect", now_s, delay)
+        delay = self.in_order("effect", now_s, self.tick_config.next_act_delay())
         if delay == 0.0 and self._last_arrival.get("effect", -math.inf) < now_s:
             self.take_action(action, observation, scheduler)
         else:  # later; or now, behind one that is due now

@@ -43,11 +43,11 @@ class Intake:
         forecast: Whether it uses the day-ahead prices.
 
     Attributes:
-        voltages: What it knows of its voltages; so are the next four of what they say.
-        flows: The loading of its connection.
-        metrics: Its balance.
-        market: Prices.
-        clock: The time.
+        voltages: Feature of what the meter and the devices measure.
+        flows: Feature of the loading of its connection.
+        metrics: Feature of its balance.
+        market: Feature of prices.
+        clock: Feature of the time.
         limits: What its connection may carry, as the agent knows it.
     """
 
