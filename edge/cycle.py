@@ -90,7 +90,7 @@ class DeviceCycle:
         self._reading = None
         if snapshot.quality is Quality.GOOD:
             self._reading = snapshot.device_reading()
-            self._agent.take_reading(self._reading)
+            self._agent.on_reading(self._reading)
         return snapshot
 
     async def act(self, dt_s: float) -> CycleReport:

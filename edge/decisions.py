@@ -22,7 +22,7 @@ class AdmittingAgent(Protocol):
         """Take the set-point that is in force at the device, from which ramps count."""
         ...
 
-    def take_reading(self, reading: DeviceReading) -> None:
+    def on_reading(self, reading: DeviceReading) -> None:
         """Take over a reading of good quality."""
         ...
 

@@ -108,8 +108,11 @@ class Agent(Built, Mailing):
         """Agents that this one coordinates, by id; none unless it is hierarchical."""
         return {}
 
-    def join(self, upstream: Agent) -> None:
-        """Become a subordinate.
+    upstream: Agent | None = None
+    """Who holds it as a subordinate; None where nobody does, or it is known by its id alone."""
+
+    def refuse_second_parent(self, upstream: Agent) -> None:
+        """Refuse to become a subordinate of two.
 
         Raises:
             ConfigError: The agent reports to another already.
@@ -124,6 +127,15 @@ class Agent(Built, Mailing):
                     )
                 ]
             )
+
+    def join(self, upstream: Agent) -> None:
+        """Become a subordinate.
+
+        Raises:
+            ConfigError: The agent reports to another already.
+        """
+        self.refuse_second_parent(upstream)
+        self.upstream = upstream
         self.upstream_id = upstream.agent_id
         self.upstream_level = upstream.level
         for member in self.family():
@@ -259,6 +271,15 @@ class Agent(Built, Mailing):
             observation: On which it was decided, if there was one.
             scheduler: Where messages go; without one they are delivered at once.
         """
+
+    def carry_out(
+        self,
+        action: NDArray[np.float64],
+        observation: Observation | None = None,
+        scheduler: Dispatch | None = None,
+    ) -> None:
+        """Do as `take_action`: what an environment calls, in every clock."""
+        self.take_action(action, observation, scheduler)
 
     def receive_signal(self, signal: Signal) -> None:
         """Take what upstream tells: kept in ``self.signal``."""

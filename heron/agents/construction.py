@@ -27,6 +27,10 @@ class Registrar(Protocol):
     def time_s(self) -> float:
         """Plant seconds now."""
 
+    @property
+    def proxy(self) -> Any:
+        """The proxy by which agents see each other; None where they do so directly."""
+
     def refuse_unfit(self, agent: Any) -> None:
         """Raise ConfigError if an agent, or one below it, cannot be taken in."""
 

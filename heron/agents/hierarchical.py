@@ -95,7 +95,8 @@ class HierarchicalAgent(Agent):
 
         Raises:
             ConfigError: Its id is taken, it has another parent, its level is not below this
-                one's, or it is above this one already.
+                one's, it is above this one already, or a protocol cannot carry its action
+                beside the others'. Nothing has changed then.
         """
         where = f"{self.agent_id}: subordinate"
         if any(below is self for below in agent.family()):
@@ -109,18 +110,34 @@ class HierarchicalAgent(Agent):
         self._refuse_duplicates(ids)
         if self.registrar is not None:
             self.registrar.refuse_unfit(agent)
-        agent.join(self)
+        agent.refuse_second_parent(self)
         if self._subordinates is None:
             self._subordinates = {}
         self._subordinates[agent.agent_id] = agent
+        if self._complete:
+            try:
+                self._declare_anew()
+            except ConfigError:
+                del self._subordinates[agent.agent_id]
+                raise
+        agent.join(self)
         if self._reports is not None:
             self._reports[agent.agent_id] = agent.shown_upstream()
-        if self._complete:
-            # commands of the former size cannot hold any longer
-            self._action = self.upstream_action = self.pending_action = None
-            self.action  # noqa: B018 - builds it
         if self.registrar is not None:
             self.registrar.take_in(agent)
+
+    def _declare_anew(self) -> None:
+        """Declare its action, and those of all above, which may be made of it; or leave all be."""
+        before = self._action, self.upstream_action, self.pending_action
+        # commands of the former size cannot hold any longer
+        self._action = self.upstream_action = self.pending_action = None
+        try:
+            self.action  # noqa: B018 - builds it
+            if isinstance(self.upstream, HierarchicalAgent) and self.upstream._complete:
+                self.upstream._declare_anew()
+        except ConfigError:
+            self._action, self.upstream_action, self.pending_action = before
+            raise
 
     def _refuse_duplicates(self, ids: Counter[str]) -> None:
         problems = [
@@ -225,12 +242,12 @@ class HierarchicalAgent(Agent):
     ) -> None:
         """Coordinate after the action delay."""
         if scheduler is None:
-            self.take_action(action, observation, None)
+            self.carry_out(action, observation)
             return
         now_s = scheduler.current_time
         delay = self.in_order("effect", now_s, self.tick_config.next_act_delay())
         if delay == 0.0 and self._last_arrival.get("effect", -math.inf) < now_s:
-            self.take_action(action, observation, scheduler)
+            self.carry_out(action, observation, scheduler)
         else:  # later; or now, behind one that is due now
             scheduler.schedule_action_effect(
                 self.agent_id, (action, observation), delay, priority=SEND_PRIORITY
@@ -247,13 +264,33 @@ class HierarchicalAgent(Agent):
             self.action.set_valid(action)
         self.coordinate_subordinates(observation, action, scheduler)
 
+    _circumstances: tuple[Observation | None, Dispatch | None] = (None, None)
+
+    def carry_out(
+        self,
+        action: NDArray[np.float64] | None,
+        observation: Observation | None = None,
+        scheduler: Dispatch | None = None,
+    ) -> None:
+        """Take an action, by way of `apply_action` where a class has one of its own."""
+        if action is None or type(self).apply_action is HierarchicalAgent.apply_action:
+            self.take_action(action, observation, scheduler)
+            return
+        self._circumstances = observation, scheduler
+        try:
+            self.apply_action(action)
+        finally:
+            self._circumstances = None, None
+
     def apply_action(self, action: ArrayLike) -> None:
         """Carry out an action now: check it and coordinate.
+
+        A class that changes actions may do so here or in `take_action`: every clock passes both.
 
         Raises:
             ValueError: It has the wrong shape or is not finite.
         """
-        self.take_action(self.checked_action(action))
+        self.take_action(self.checked_action(action), *self._circumstances)
 
     def protocol_context(self) -> Mapping[str, Any]:
         """Return what the protocol may know beside the observation; override to add to it."""
@@ -276,7 +313,9 @@ class HierarchicalAgent(Agent):
             ValueError: An action has the wrong shape or is not finite; nobody is told anything.
         """
         if observation is None and self.protocol.needs_observation:
-            observation = self.observe()
+            observation = self.observe(
+                proxy=None if self.registrar is None else self.registrar.proxy
+            )
         subordinates = self.subordinates
         result = run_protocol(
             self.protocol, action, subordinates, observation, self.protocol_context()

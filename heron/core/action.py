@@ -36,7 +36,8 @@ class Action:
     def c(self) -> Floats:
         """Continuous part in its own units, shape (dim_c,)."""
         if self.joint is not None:
-            self.c = np.array(self.joint[self.part], dtype=np.float64)
+            told = np.array(self.joint[self.part], dtype=np.float64)
+            self.c = np.minimum(np.maximum(told, self.low), self.high)
         return self._c
 
     @c.setter
@@ -88,16 +89,18 @@ class Action:
     def validate(self, values: ArrayLike | Mapping[str, ArrayLike]) -> Floats:
         """Return ``values`` as one vector of shape (size,), or say what is wrong with it.
 
+        It is a copy: who gave the values may do with theirs what they like.
+
         Raises:
             ValueError: Wrong shape, not finite, or a category that does not exist.
         """
         if isinstance(values, np.ndarray) and values.dtype == np.float64 and values.ndim == 1:
-            vector = values
+            vector = values.copy()
         elif isinstance(values, Mapping):
             parts = [np.atleast_1d(np.asarray(values.get(k, []), dtype=float)) for k in ("c", "d")]
             vector = np.concatenate(parts)
         else:
-            vector = np.atleast_1d(np.asarray(values, dtype=float))
+            vector = np.atleast_1d(np.array(values, dtype=float))
         if vector.shape != (self.dim_c + self.dim_d,):
             raise ValueError(f"action has shape {vector.shape}, expected ({self.size},)")
         if not all_finite(vector):

@@ -130,10 +130,13 @@ class State:
         return [f"{key}.{field}" for key, feature in self.items() for field in feature.names()]
 
     def observed_by(self, requestor_id: str, requestor_level: int) -> dict[str, Vector]:
-        """Return the vectors of the features that a requester may see, by name, in order."""
+        """Return the vectors of the features that a requester may see, by name, in order.
+
+        They are copies: what is under way does not change when the feature does.
+        """
         owner, level, upstream = self.owner_id, self.owner_level, self.upstream_id
         return {
-            feature.feature_name: feature.vector()
+            feature.feature_name: np.array(feature.vector(), dtype=np.float32)
             for feature in self.features
             if can_observe(
                 feature.visibility, requestor_id, requestor_level, owner, level, upstream

@@ -95,6 +95,8 @@ class HeronEnvCore(EventDriven):
                 self._join_broker(member)
             if self.proxy is not None:
                 self.proxy.register(member)
+                if new:  # what it is now stands for the reports that have not come yet
+                    self.proxy.store(member.state, self.time_s)
             if new and self._scheduler is not None:
                 self._start_ticking(member, self._scheduler)
 
@@ -160,6 +162,8 @@ class HeronEnvCore(EventDriven):
                 agent.reset(seed)
         if self.proxy is not None:
             self.proxy.clear()
+            for agent in self._known.values():
+                self.proxy.store(agent.state)
         if self.message_broker is not None:
             self.message_broker.clear_environment(self.env_id)
 
@@ -207,7 +211,7 @@ class HeronEnvCore(EventDriven):
             checked[name] = self._require(name).checked_action(action)
         instant = self._instant()
         for name, action in checked.items():
-            self._known[name].take_action(action, None, instant)
+            self._known[name].carry_out(action, None, instant)
         instant.take_effect()
 
     def decide(self, global_state: Mapping[str, Any] | None = None) -> None:

@@ -259,7 +259,7 @@ class EventDriven(Occurrences):
         if event.priority == SEND_PRIORITY:
             self.refresh(event.agent_id)
             action, observation = event.payload
-            agent.take_action(action, observation, scheduler)
+            agent.carry_out(action, observation, scheduler)
             return
         if event.timestamp > self._plant_time_s:
             self.advance_plant(event.timestamp)

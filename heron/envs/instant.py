@@ -40,7 +40,7 @@ class Instant:
             self._effects.append((agent, action))
         else:
             own, observation = action
-            agent.take_action(own, observation, self)
+            agent.carry_out(own, observation, self)
 
     def take_effect(self) -> None:
         """Let the field agents' actions happen, in the order in which they were decided."""

@@ -346,6 +346,24 @@ def codec_of(agent: Any, view: View = "upper_level") -> PolicyCodec:
     return PolicyCodec(agent.agent_id, tuple(fields), tuple(setpoints))
 
 
+def hidden_features(agent: Any, codec: PolicyCodec, view: View) -> list[str]:
+    """Return what a codec holds and a view does not show now: as ``device.Feature``.
+
+    Args:
+        agent: The coordinator, as in `codec_of`.
+        codec: Its codec.
+        view: Whose view, as in `codec_of`.
+    """
+    owners = {agent.agent_id: agent, **agent.subordinates}
+    wanted = {(owner, name) for owner, name, _ in codec.layout()}
+    return [
+        f"{owner_id}.{name}"
+        for owner_id, owner in owners.items()
+        for name, feature in owner.state.items()
+        if (owner_id, name) in wanted and not _in_view(view, agent.state, owner.state, feature)
+    ]
+
+
 def _in_view(view: View, mine: State, owner: State, feature: FeatureProvider) -> bool:
     if view == "public":
         return "public" in feature.visibility

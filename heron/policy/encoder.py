@@ -88,13 +88,20 @@ class JointEncoder:
 
 
 class _Reader:
-    """Reads a feature as plain numbers: by its ``values()``, if it has such, else its vector."""
+    """Reads a feature as plain numbers: by its ``values()``, if that says it all, else its vector.
+
+    Args:
+        feature: The feature.
+        values: Its ``values``; None where its vector is something else.
+    """
 
     __slots__ = ("_feature", "_values")
 
-    def __init__(self, feature: FeatureProvider) -> None:
+    def __init__(
+        self, feature: FeatureProvider, values: Callable[[], Sequence[float]] | None
+    ) -> None:
         self._feature = feature
-        self._values: Callable[[], Sequence[float]] | None = getattr(feature, "values", None)
+        self._values = values
 
     @property
     def numbers(self) -> Sequence[float]:
@@ -107,8 +114,21 @@ class _Reader:
 
 def _with_numbers(feature: FeatureProvider) -> Any:
     """Return what has the feature's plain numbers as its ``numbers``: its row, if it is one."""
-    is_its_row = getattr(feature, "is_its_row", False)
-    return feature.cell if is_its_row else _Reader(feature)  # type: ignore[attr-defined]
+    if not _has_values(type(feature)):
+        return _Reader(feature, None)
+    if getattr(feature, "is_its_row", False):
+        return feature.cell  # type: ignore[attr-defined]
+    return _Reader(feature, feature.values)  # type: ignore[attr-defined]
+
+
+def _has_values(kind: type[FeatureProvider]) -> bool:
+    """Whether ``values()`` says what ``vector()`` says: not where a class made only that anew."""
+    for base in kind.__mro__:
+        if "values" in vars(base):
+            return True
+        if "vector" in vars(base):
+            return False
+    return False
 
 
 def _find(owners: Mapping[str, Any], owner: str, name: str) -> FeatureProvider:

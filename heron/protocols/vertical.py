@@ -149,10 +149,9 @@ class SystemProtocol(Protocol):
         low: float | Sequence[float] = -1e6,
         high: float | Sequence[float] = 1e6,
     ) -> None:
-        if not fields or len(set(fields)) != len(fields):
-            raise ConfigError(
-                [ConfigProblem("SystemProtocol.fields", tuple(fields), "different names")]
-            )
+        if isinstance(fields, str) or not fields or len(set(fields)) != len(fields):
+            expected = "a list of different names"
+            raise ConfigError([ConfigProblem("SystemProtocol.fields", fields, expected)])
         self.fields = tuple(fields)
         self.per_coordinator = per_coordinator
         self.low = self._bound("low", low)

@@ -57,8 +57,8 @@ def poisson_disturbances(
     problems = []
     if not (per_hour >= 0 and math.isfinite(per_hour)):
         problems.append(ConfigProblem("per_hour", per_hour, "a finite number, at least 0"))
-    if not end_s >= start_s:
-        problems.append(ConfigProblem("end_s", end_s, f"at least start_s = {start_s}"))
+    if not (math.isfinite(start_s) and start_s <= end_s < math.inf):
+        problems.append(ConfigProblem("end_s", end_s, f"finite and at least start_s = {start_s}"))
     if problems:
         raise ConfigError(problems)
     rng = stream(seed, "disturbance", name)

@@ -112,7 +112,7 @@ def spaces_problems(agent: DeviceAgent, rng: np.random.Generator) -> list[str]:
         problems.append("the action's range is not finite")
     first = agent.state.vector()
     for _ in range(5):
-        agent.take_reading(plausible_reading(agent, rng))
+        agent.on_reading(plausible_reading(agent, rng))
         vector = agent.state.vector()
         if vector.shape != first.shape:
             problems.append(f"the observation changes its size: {first.shape}, {vector.shape}")
@@ -145,7 +145,7 @@ def envelope_problems(agent: DeviceAgent, rng: np.random.Generator) -> list[str]
     problems = []
     for action in _actions(agent, rng):
         for way, tell in _ways(agent, action, rng):
-            agent.take_reading(plausible_reading(agent, rng))
+            agent.on_reading(plausible_reading(agent, rng))
             previous, agent.terminals.result = agent.setpoint, None
             where = f"{way}: action {action.tolist()}"
             try:
@@ -223,7 +223,7 @@ def energy_problems(agent: DeviceAgent, rng: np.random.Generator) -> list[str]:
         for action in _actions(agent, rng, 20):
             reading = plausible_reading(agent, rng)
             agent.reset()
-            agent.take_reading(reading)
+            agent.on_reading(reading)
             agent.dt_s = dt_s
             agent.apply_action(action)
             soc = store.soc_after(reading.soc or 0.0, agent.setpoint.p_mw, dt_s)
@@ -279,7 +279,7 @@ def plant_problems(agent: DeviceAgent, run: Run, rng: np.random.Generator) -> li
         dt_s = float(rng.choice(STEPS_S))
         agent.dt_s = dt_s
         if before is not None:
-            agent.take_reading(before)
+            agent.on_reading(before)
             agent.apply_action(action)
         after = run(agent.setpoint, dt_s)
         p = after.p_mw

@@ -9,6 +9,7 @@ from heron.errors import ConfigError, ConfigProblem
 from heron.messaging import Broker
 from heron.messaging.chosen import IN_MEMORY, open_broker
 from heron.policy import PolicyCodec
+from heron.policy.codec import View, hidden_features
 
 ENV_KEYS = (
     "env_id",
@@ -86,6 +87,32 @@ def refuse_hidden(
                 for name, owner in hidden
             ]
         )
+
+
+def refuse_unseen(
+    agents: Mapping[str, Any], codecs: Mapping[str, PolicyCodec], view: View, *, delivered: bool
+) -> None:
+    """Refuse observations that hold what an agent may not see.
+
+    Args:
+        agents: The coordinators.
+        codecs: Theirs.
+        view: What the environment was told to show (``visibility_level``).
+        delivered: Whether what they see is delivered to them: late, over a broker or by a proxy.
+            Nobody delivers to a coordinator what only the system operator may see.
+
+    Raises:
+        ConfigError: With each feature, and from whom it is hidden.
+    """
+    shown: View = "upper_level" if delivered and view == "system" else view
+    expected = "a feature that the agent may see" + (" or be told of" if shown != view else "")
+    problems = [
+        ConfigProblem(f"visibility_level = {view}: observation of {name}", feature, expected)
+        for name, codec in codecs.items()
+        for feature in hidden_features(agents[name], codec, shown)
+    ]
+    if problems:
+        raise ConfigError(problems)
 
 
 def broker_of(own: Mapping[str, Any]) -> tuple[Broker | None, Broker | None]:

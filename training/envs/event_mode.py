@@ -73,7 +73,7 @@ class SetpointsInForce:
         """Let a device's action pass its envelope, on what the device measures now."""
         device = self._find(device_id)
         if isinstance(device, DeviceAgent):
-            device.apply_action(action)
+            device.take_action(action)
             self._of[device_id] = device.setpoint
 
     def all(self) -> dict[str, Setpoint]:

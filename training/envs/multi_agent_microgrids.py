@@ -91,7 +91,7 @@ class MultiAgentMicrogrids(NetworkedGridEnv):
         )
         if known is not measurements:
             for device_id, device in agent.devices.items():
-                device.take_reading(measurements.devices[device_id])
+                device.on_reading(measurements.devices[device_id])
 
 
 def make_env(setup: str, overrides: dict[str, Any]) -> MultiAgentMicrogrids:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +19,9 @@ from numpy.typing import ArrayLike
 from heron.agents import ProxyAgent
 from heron.envs import PettingZooParallelEnv
 from heron.envs.core import unique_env_id
-from heron.errors import ConfigError, ConfigProblem, PowerFlowDiverged
+from heron.errors import ConfigError, PowerFlowDiverged
 from heron.policy import PolicyCodec, codec_of
-from heron.policy.codec import FloatArray
+from heron.policy.codec import FloatArray, View
 from heron.policy.encoder import JointEncoder
 from heron.powergrid.accounting import Accountant, StepAccounts
 from heron.powergrid.agents import PowerGridAgent, scheme_of
@@ -32,24 +31,16 @@ from heron.powergrid.setups import Setup, as_setup
 from simulator import Plant
 from training.envs.action_check import action_problems, plain_numbers
 from training.envs.action_gate import ActionGate
-from training.envs.days import first_days
-from training.envs.env_options import broker_of, refuse_hidden, split_options
+from training.envs.days import chosen_start, first_days
+from training.envs.env_options import (
+    broker_of,
+    refuse_hidden,
+    refuse_unseen,
+    split_options,
+)
 from training.envs.event_mode import EventMode
+from training.envs.step_return import StepReturn, diverged_return
 from training.envs.timing import timing_of
-
-DAY_S = 86_400.0
-DIVERGED_PENALTY = 1000.0
-"""What each agent loses when no power-flow solution is found, which also ends the episode: about
-what a day of doing nothing costs on the setup that ships."""
-
-
-StepReturn = tuple[
-    dict[str, FloatArray],
-    dict[str, float],
-    dict[str, bool],
-    dict[str, bool],
-    dict[str, dict[str, Any]],
-]
 
 
 class NetworkedGridEnv(PettingZooParallelEnv):
@@ -135,9 +126,10 @@ class NetworkedGridEnv(PettingZooParallelEnv):
         self.agent_dict: dict[str, PowerGridAgent] = self._build_agents()
         for agent in self.agent_dict.values():
             self.register_agent(agent)
-        view = own.get("visibility_level", "upper_level")
+        self._view: View = own.get("visibility_level", "upper_level")
+        self._is_late = bool(own.get("event_driven"))
         self.codecs: dict[str, PolicyCodec] = {
-            a: codec_of(g, view) for a, g in self.agent_dict.items()
+            a: codec_of(g, self._view) for a, g in self.agent_dict.items()
         }
         self._setup_spaces()
         self._unseen: Measurements | None = None
@@ -187,7 +179,9 @@ class NetworkedGridEnv(PettingZooParallelEnv):
 
         `step` subtracts ``penalty * safety`` from the reward and, if rewards are shared, gives
         every agent the mean. An agent answers for the feeder's violations as well as for its
-        own; with shared rewards it bears its share of the feeder's cost, too.
+        own; with shared rewards it bears its share of the feeder's cost, too. Where a subclass
+        overrides this, each agent's ``cost`` and ``safety`` are those of the step, as its
+        `update_cost_safety` finds them.
         """
         accounts = self.accounts
         if accounts is None:
@@ -249,7 +243,8 @@ class NetworkedGridEnv(PettingZooParallelEnv):
         """
         if seed is not None:
             self._rng = np.random.default_rng(seed)
-        day, start_s = self._choose_start(options or {})
+        drawn = int(self._rng.choice(self._days))
+        day, start_s = chosen_start(options or {}, drawn, self.setup.profiles.n_days)
         self._t = 0
         self.accounts = None
         self.agents = list(self.possible_agents)
@@ -295,15 +290,7 @@ class NetworkedGridEnv(PettingZooParallelEnv):
         except PowerFlowDiverged as error:
             return self._end_diverged(error)
         self._t += 1
-        earned, safety = self._reward_and_safety()
-        penalty = self.penalty
-        rewards: dict[str, float] = {}
-        total = 0.0
-        for agent, reward in earned.items():
-            rewards[agent] = net = reward - penalty * safety[agent]
-            total += net
-        if self.share_reward:
-            rewards = dict.fromkeys(rewards, total / len(rewards))
+        rewards = self._rewards()
         observations = self.observations()
         if self._gate is not None:
             self._gate.see(observations)
@@ -313,6 +300,22 @@ class NetworkedGridEnv(PettingZooParallelEnv):
         if over:
             self.agents = []
         return observations, rewards, *ended, infos
+
+    def _rewards(self) -> dict[str, float]:
+        """Return what the agents earn, the penalty taken off, shared if the setup says so."""
+        if self._shapes_rewards:
+            for agent in self.agent_dict.values():
+                agent.update_cost_safety()
+        earned, safety = self._reward_and_safety()
+        penalty = self.penalty
+        rewards: dict[str, float] = {}
+        total = 0.0
+        for name, reward in earned.items():
+            rewards[name] = net = reward - penalty * safety[name]
+            total += net
+        if self.share_reward:
+            rewards = dict.fromkeys(rewards, total / len(rewards))
+        return rewards
 
     def advance(self, setpoints: Mapping[str, Setpoint], dt_s: float) -> StepAccounts:
         """Let the plant run with set-points, and the agents know what they can read of it.
@@ -363,6 +366,7 @@ class NetworkedGridEnv(PettingZooParallelEnv):
             ConfigError: The rules hide what the coordinators' observations are made of.
         """
         refuse_hidden(visibility_rules, self.codecs)
+        refuse_unseen(self.agent_dict, self.codecs, self._view, delivered=True)
         return super().use_proxy(visibility_rules, history_length)
 
     def render(self) -> None:
@@ -383,29 +387,20 @@ class NetworkedGridEnv(PettingZooParallelEnv):
     def _take_inventory(self) -> None:
         """Find what every step of an episode needs: devices, features to encode, who is whose."""
         agents = self.agent_dict
+        delivered = self._is_late or not self.centralized or self.proxy is not None
+        refuse_unseen(agents, self.codecs, self._view, delivered=delivered)
+        self._sees_directly = all(
+            type(agent).observe is PowerGridAgent.observe for agent in agents.values()
+        )
         devices = [device for agent in agents.values() for device in agent.devices.values()]
         self._terminals = [(device.agent_id, device.terminals) for device in devices]
         self._encoder = JointEncoder([(c, agents[a]) for a, c in self.codecs.items()])
+        self._shapes_rewards = (
+            type(self)._reward_and_safety is not NetworkedGridEnv._reward_and_safety
+        )
         self._part_of = {m.agent_id: a for a, agent in agents.items() for m in agent.family()}
         self._part_of[self.setup.config.dso_config.name] = self.setup.config.dso_config.name
         self._uninformed.clear()
-
-    def _choose_start(self, options: Mapping[str, Any]) -> tuple[int, float]:
-        """Return the day of the data year and the plant time at which an episode starts."""
-        day, start_s = options.get("day"), options.get("start_s")
-        drawn = int(self._rng.choice(self._days))
-        n_days = self.setup.profiles.n_days
-        if start_s is not None:
-            number = isinstance(start_s, (int, float, np.number))
-            if not (number and isfinite(start_s) and start_s >= 0.0 and day is None):
-                expected = "plant seconds, at least 0, and no day beside it"
-                raise ConfigError([ConfigProblem("options.start_s", start_s, expected)])
-            return int(start_s // DAY_S) % n_days, float(start_s)
-        if day is None:
-            day = drawn
-        elif not (isinstance(day, (int, np.integer)) and 0 <= day < n_days):
-            raise ConfigError([ConfigProblem("options.day", day, f"0 to {n_days - 1}")])
-        return int(day), int(day) * DAY_S
 
     def _made_to_fit(self, actions: Mapping[str, FloatArray]) -> Mapping[str, FloatArray]:
         """Return actions that are lists or whole numbers as arrays; refuse what is no action."""
@@ -464,7 +459,7 @@ class NetworkedGridEnv(PettingZooParallelEnv):
         if self.event_mode is not None:
             self.event_mode.deliver_what_is_not_late()
             return {a: c.encode_observation(agents[a].observe()) for a, c in self.codecs.items()}
-        if not self.centralized or self.proxy is not None:
+        if not self.centralized or self.proxy is not None or not self._sees_directly:
             seen = self.get_observations()
             return {a: c.encode_observation(seen[a]) for a, c in self.codecs.items()}
         return self._encoder.encode()
@@ -490,12 +485,5 @@ class NetworkedGridEnv(PettingZooParallelEnv):
 
     def _end_diverged(self, error: PowerFlowDiverged) -> StepReturn:
         """End the episode: the plant is as before the step, and so are the observations."""
-        observations = self.observations()
-        agents, self.agents = self.agents, []
-        return (
-            observations,
-            dict.fromkeys(agents, -DIVERGED_PENALTY),
-            dict.fromkeys(agents, True),
-            dict.fromkeys(agents, False),
-            {a: {"power_flow_diverged": str(error), "step": self._t} for a in agents},
-        )
+        ended, self.agents = self.agents, []
+        return diverged_return(ended, self.observations(), str(error), self._t)

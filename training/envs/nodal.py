@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from heron.powergrid.device_configs import StorageConfig
 from heron.powergrid.storage_worth import Delivery
+from training.envs.days import DAY_S
 from training.envs.multi_agent_microgrids import MultiAgentMicrogrids
-from training.envs.networked_grid_env import DAY_S
 from training.envs.vector_env import Observations, VectorMicrogrids
 
 FloatArray = npt.NDArray[np.float64]

@@ -14,12 +14,12 @@ import numpy.typing as npt
 
 from heron.policy.baselines import IdlePolicy
 from simulator.batch_plant import BatchMeasurements, BatchPlant, rows_of
-from training.envs.days import first_days
+from training.envs.days import DAY_S, first_days
 from training.envs.disturb import Disturber
 from training.envs.multi_agent_microgrids import MultiAgentMicrogrids
-from training.envs.networked_grid_env import DAY_S, DIVERGED_PENALTY
 from training.envs.other_worlds import OtherWorlds
 from training.envs.robustness import Robustness
+from training.envs.step_return import DIVERGED_PENALTY
 from training.envs.vector_agents import (
     Observer,
     VectorAccountant,

@@ -16,7 +16,7 @@ from heron.powergrid.setups import Setup
 from heron.powergrid.tuned import setup_directory
 from simulator.engines.base import Injections
 from training.envs import MultiAgentMicrogrids
-from training.envs.networked_grid_env import DAY_S
+from training.envs.days import DAY_S
 from training.evaluation.comparison import NOTHING
 from training.evaluation.episodes import DayFigures, Policies, run_days
 from training.evaluation.statistics import Interval, bootstrap, normalised_score

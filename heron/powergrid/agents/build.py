@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from heron.core import Policy
 from heron.errors import ConfigError, ConfigProblem
@@ -47,20 +48,7 @@ def build_agents(
     _require_known("policies", policies, config.microgrid_ids)
     _require_known("tick_configs", timing, known)
 
-    def build(microgrid: MicrogridConfig, env_id: str | None, upstream_id: str) -> PowerGridAgent:
-        return coordinator(
-            grid_config=microgrid,
-            protocol=protocol(),
-            policy=policies.get(microgrid.name),
-            tick_config=timing.get(microgrid.name),
-            forecast=bool(config.forecast),
-            observe_timing=config.observe_timing,
-            dt_s=config.step_s,
-            env_id=env_id,
-            upstream_id=upstream_id,
-            message_broker=message_broker,
-        )
-
+    build = _Builder(coordinator, protocol, policies, timing, config, message_broker)
     dso = DSOAgent(
         agent_id=config.dso_config.name,
         microgrids=config.microgrid_configs,
@@ -77,6 +65,34 @@ def build_agents(
             if name in timing:
                 device.tick_config = timing[name].for_agent(name)
     return dso
+
+
+@dataclass(frozen=True, slots=True)
+class _Builder:
+    """Builds coordinators as `build_agents` was told; no closure, so that a tree can be copied."""
+
+    coordinator: Callable[..., PowerGridAgent]
+    protocol: Callable[[], Protocol | None]
+    policies: Mapping[str, Policy]
+    timing: Mapping[str, TickConfig]
+    config: SetupConfig
+    message_broker: Broker | None
+
+    def __call__(
+        self, microgrid: MicrogridConfig, env_id: str | None, upstream_id: str
+    ) -> PowerGridAgent:
+        return self.coordinator(
+            grid_config=microgrid,
+            protocol=self.protocol(),
+            policy=self.policies.get(microgrid.name),
+            tick_config=self.timing.get(microgrid.name),
+            forecast=bool(self.config.forecast),
+            observe_timing=self.config.observe_timing,
+            dt_s=self.config.step_s,
+            env_id=env_id,
+            upstream_id=upstream_id,
+            message_broker=self.message_broker,
+        )
 
 
 def _require_known(what: str, given: Mapping[str, object], known: tuple[str, ...]) -> None:

@@ -19,7 +19,7 @@ from heron.powergrid.connection import (
     Part,
     within_connection,
 )
-from heron.powergrid.device_configs import GeneratorConfig, InverterSourceConfig
+from heron.powergrid.device_configs import InverterSourceConfig
 from heron.powergrid.quantities import Setpoint
 from heron.protocols import Coordination
 from heron.scheduling.dispatch import Dispatch
@@ -120,10 +120,8 @@ def _part(device: DeviceAgent, wanted: Setpoint) -> Part:
         )
     if limits.storage is not None:
         kind = Kind.STORE
-    elif isinstance(config, GeneratorConfig):
-        kind = Kind.GENERATOR
     else:
-        kind = Kind.LOAD
+        kind = Kind.GENERATOR if limits.p_max_mw > 0.0 else Kind.LOAD
     lowest, highest = injects(limits.p_min_mw), injects(limits.p_max_mw)
     p_mw = wanted.p_mw if np.isfinite(wanted.p_mw) else expected
     return Part(device.agent_id, kind, p_mw, expected, lowest, highest)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any, ClassVar, TypeVar
@@ -12,7 +13,7 @@ from pydantic import ValidationError
 
 from heron.agents import FieldAgent
 from heron.core import FIELD_LEVEL, FieldAgentState, Policy
-from heron.errors import ConfigError
+from heron.errors import ConfigError, ConfigProblem
 from heron.policy.codec import ActionMapping, SetpointSpec
 from heron.powergrid.agents.part_decoder import PartDecoder, part_decoder
 from heron.powergrid.agents.terminals import Terminals
@@ -90,6 +91,7 @@ class DeviceAgent(FieldAgent):
         if own_config is not None:
             self.config = own_config
         self.device_config = checked
+        dt_s = checked_interval(agent_id, dt_s)
         self.terminals = Terminals(checked.limits, checked.safe_setpoint, dt_s)
         self._specs: tuple[SetpointSpec, ...] | None = None
         self._decode: PartDecoder | None = None
@@ -106,7 +108,12 @@ class DeviceAgent(FieldAgent):
     def complete(self) -> None:
         """Find the features that readings fill."""
         super().complete()
+        self.find_rows()
+
+    def find_rows(self) -> None:
+        """Find the features that readings fill, where the state may have got others."""
         terminals = self.terminals
+        self._wider: list[tuple[Row, int]] = []
         terminals.electrical = self._row_of(ElectricalBasePh)
         terminals.source = self._row_of(InverterBasedSource)
         terminals.status = self._row_of(StatusBlock)
@@ -114,7 +121,11 @@ class DeviceAgent(FieldAgent):
 
     def _row_of(self, kind: type[RowFeature]) -> Row | None:
         feature = self.find_feature(kind)
-        return None if feature is None else feature.cell
+        if feature is None:
+            return None
+        if len(feature.row) > len(kind.fields):
+            self._wider.append((feature.cell, len(kind.fields)))
+        return feature.cell
 
     def find_feature(self, kind: type[FeatureT]) -> FeatureT | None:
         """Return the first feature of a class, or None."""
@@ -276,7 +287,25 @@ class DeviceAgent(FieldAgent):
 
     def take_reading(self, reading: DeviceReading) -> None:
         """Fill the features from what the device shows."""
+        further = [(row, row.numbers[n:]) for row, n in self._wider]
         self.terminals.show(reading)
+        for row, rest in further:
+            row.numbers += rest
+
+    def on_reading(self, reading: DeviceReading) -> None:
+        """Hand a reading to `update_state`, as whoever read the device does in every clock."""
+        self.update_state(reading=reading)
+
+    @property
+    def shows_simply(self) -> bool:
+        """Whether a reading fills the shipped fields of its features and that is all."""
+        kind, base = type(self), DeviceAgent
+        as_shipped = (
+            kind.take_reading is base.take_reading
+            and kind.update_state is base.update_state
+            and kind.on_reading is base.on_reading
+        )
+        return as_shipped and not self._wider
 
     def take_prices(self, time_s: float, price: float, day: tuple[float, ...]) -> None:
         """Take in what the coordinator knows of prices; a store overrides it.
@@ -325,6 +354,11 @@ class DeviceAgent(FieldAgent):
         """Propose what an action asks for; the envelope leaves ``setpoint``."""
         self.command(self.propose(action))
 
+    def reset(self, seed: int | None = None, **kwargs: Any) -> None:
+        """Return to the start; features that were put in others' places are filled from now."""
+        self.find_rows()
+        super().reset(seed, **kwargs)
+
     def reset_agent(self, **kwargs: Any) -> None:
         """Forget readings and set-points."""
         self.terminals.forget(self.safe_setpoint)
@@ -349,6 +383,18 @@ class DeviceAgent(FieldAgent):
         limits = self.limits
         rating = limits.s_max_mva or max(abs(limits.p_min_mw), abs(limits.p_max_mw))
         return ElectricalBasePh(base_MVA=rating or 1.0)
+
+
+def checked_interval(agent_id: str, dt_s: float) -> float:
+    """Return a control interval.
+
+    Raises:
+        ConfigError: It is none.
+    """
+    if not (isinstance(dt_s, (int, float)) and 0.0 < dt_s < math.inf):
+        expected = "plant seconds, finite and above 0"
+        raise ConfigError([ConfigProblem(f"{agent_id}: dt_s", dt_s, expected)])
+    return dt_s
 
 
 def _through_the_envelope(own: Callable[..., None]) -> Callable[..., None]:

@@ -74,10 +74,8 @@ class Intake:
         self.metrics = NetworkMetrics()
         self.market = MarketSignal(forecast=forecast)
         self.clock = TimeOfDay()
+        self.adopt(())
         self.limits = NO_LIMITS
-        self._extremes = self.voltages.cell
-        self._loading = self.flows.cell
-        self._balance = self.metrics.cell
         self._measured = self._measured_voltages
         self._inlets: list[_Inlet] = []
         self._seen_last: tuple[MeterReading, Mapping[str, DeviceReading]] | None = None
@@ -86,6 +84,24 @@ class Intake:
     def features(self) -> list[FeatureProvider]:
         """The features that it fills, in the order of a microgrid's state."""
         return [self.voltages, self.flows, self.metrics, self.market, self.clock]
+
+    def adopt(self, features: Iterable[FeatureProvider]) -> None:
+        """Fill those of the features that are of its kinds from now on, the first of each."""
+        for feature in reversed(list(features)):
+            match feature:
+                case BusVoltages():
+                    self.voltages = feature
+                case LineFlows():
+                    self.flows = feature
+                case NetworkMetrics():
+                    self.metrics = feature
+                case MarketSignal():
+                    self.market = feature
+                case TimeOfDay():
+                    self.clock = feature
+        self._extremes = self.voltages.cell
+        self._loading = self.flows.cell
+        self._balance = self.metrics.cell
 
     def lead_to(self, devices: Iterable[DeviceAgent]) -> None:
         """Find where readings and prices go; what a class leaves as it is needs no way round it."""
@@ -150,7 +166,6 @@ class Intake:
 
 def _inlet(device: DeviceAgent) -> _Inlet:
     kind, terminals = type(device), device.terminals
-    own = kind.take_reading is not DeviceAgent.take_reading
     prices = kind.take_prices is not DeviceAgent.take_prices
-    take_reading = device.take_reading if own else terminals.show
+    take_reading = terminals.show if device.shows_simply else device.on_reading
     return device.agent_id, terminals, take_reading, device.take_prices if prices else None

@@ -103,10 +103,6 @@ class MarketGridAgent(TradingGridAgent):
         """Leave actions to the protocol: its devices answer a price by themselves."""
         self.tell = None
 
-    def apply_action(self, action: ArrayLike) -> None:
-        """Dispatch to an action now."""
-        self.take_action(self.checked_action(action))
-
     def _dispatch(self, price: float, scheduler: Dispatch | None) -> None:
         self.coordinate_subordinates(None, np.array([price]), scheduler)
 

@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-from heron.agents import Agent
-from heron.core import COORDINATOR_LEVEL, CoordinatorAgentState, Policy
+from heron.agents import Agent, HierarchicalAgent
+from heron.core import COORDINATOR_LEVEL, CoordinatorAgentState, Observation, Policy
 from heron.errors import ConfigError, ConfigProblem
 from heron.policy.codec import ActionMapping, SetpointSpec
-from heron.powergrid.agents.device import DEFAULT_DT_S, DeviceAgent
+from heron.powergrid.agents.device import DEFAULT_DT_S, DeviceAgent, checked_interval
 from heron.powergrid.agents.entries import device_parts, microgrid_parts
 from heron.powergrid.agents.intake import Intake
 from heron.powergrid.agents.registry import DEVICE_REGISTRY
@@ -21,11 +21,22 @@ from heron.powergrid.agents.straight_way import StraightWay, Tell
 from heron.powergrid.agents.timed import TimedAgent
 from heron.powergrid.agents.view import MicrogridView
 from heron.powergrid.connection import ConnectionLimits
-from heron.powergrid.features import Timeliness
+from heron.powergrid.features import MarketSignal, NetworkMetrics, Timeliness
 from heron.powergrid.quantities import Setpoint
 from heron.powergrid.setups.models import MicrogridConfig
 from heron.protocols import Coordination, Protocol, SetpointProtocol
 from heron.scheduling import TickConfig
+from heron.scheduling.dispatch import Dispatch
+
+_HOOKS = (
+    "_deliver",
+    "_tell",
+    "checked_action",
+    "coordinate_subordinates",
+    "protocol_context",
+    "take_action",
+)
+"""What a class may change of the way of an action; where it does, that way is gone step by step."""
 
 
 class GridAgent(TimedAgent):
@@ -92,7 +103,7 @@ class PowerGridAgent(GridAgent):
         self.grid_config = grid_config
         self.forecast = forecast
         self.observe_timing = observe_timing
-        self.dt_s = dt_s
+        self.dt_s = checked_interval(name, dt_s)
         self.rating_mva = rating_kva / 1000.0 if rating_kva else math.inf
         super().__init__(
             agent_id=name,
@@ -105,8 +116,15 @@ class PowerGridAgent(GridAgent):
 
     def _prepare(self) -> None:
         self._intake = Intake(self, forecast=self.forecast)
-        self._market, self._metrics = self._intake.market, self._intake.metrics
         super()._prepare()
+
+    @property
+    def _market(self) -> MarketSignal:
+        return self._intake.market
+
+    @property
+    def _metrics(self) -> NetworkMetrics:
+        return self._intake.metrics
 
     def set_state(self) -> None:
         """Voltages, loading, balance, market and time."""
@@ -195,6 +213,12 @@ class PowerGridAgent(GridAgent):
         if self.observe_timing:
             self._remember_commands_to(self.devices)
 
+    def reset(self, seed: int | None = None, **kwargs: Any) -> None:
+        """Reset itself and its devices; features that were put in others' places hold from now."""
+        super().reset(seed, **kwargs)
+        self._intake.adopt(self.state.features)
+        self._intake.lead_to(self.devices.values())
+
     def add_subordinate(self, agent: Agent) -> None:
         """Take a device as the last; from now on it is told and read as the others are."""
         super().add_subordinate(agent)
@@ -212,8 +236,10 @@ class PowerGridAgent(GridAgent):
 
     def _choose_way(self) -> Tell | None:
         """Return what tells the devices without messages; None where there has to be a protocol."""
-        way, commands = self._way, type(self.protocol) is SetpointProtocol
-        if way is None or not commands or self.connection.given:
+        way, kind = self._way, type(self)
+        if way is None or type(self.protocol) is not SetpointProtocol or self.connection.given:
+            return None
+        if any(getattr(kind, hook) is not getattr(PowerGridAgent, hook) for hook in _HOOKS):
             return None
         return self._tell_and_remember if self.observe_timing else way.tell
 
@@ -252,23 +278,24 @@ class PowerGridAgent(GridAgent):
         Where a class has an `apply_action` of its own, it is that one's business.
         """
         self._straight = self._choose_way()
-        own = type(self).apply_action is not PowerGridAgent.apply_action
+        own = type(self).apply_action is not HierarchicalAgent.apply_action
         self.tell = self._tell_own if own else self._straight
 
     def _tell_own(self, action: Sequence[float]) -> None:
         """Leave an action to the class."""
         self.apply_action(np.array(action, dtype=np.float64))
 
-    def apply_action(self, action: ArrayLike) -> None:
-        """Carry out an action now.
-
-        Raises:
-            ValueError: It has the wrong shape or is not finite; no device is told anything.
-        """
-        if self._straight is None:
-            super().apply_action(action)
+    def take_action(
+        self,
+        action: NDArray[np.float64] | None,
+        observation: Observation | None = None,
+        scheduler: Dispatch | None = None,
+    ) -> None:
+        """Keep the action and coordinate the devices, without messages where nothing needs them."""
+        if action is None or scheduler is not None or self._straight is None:
+            super().take_action(action, observation, scheduler)
         else:
-            self._straight(self.checked_action(action).tolist())
+            self._straight(action.tolist())
 
     @property
     def coordination(self) -> Coordination:

@@ -64,14 +64,19 @@ class ESS(StorageAgent):
         super().set_state()
         stored = self.storage_feature()
         self.state.features.extend([self.electrical_feature(), stored, self.limits_feature()])
-        self._stored = stored.cell
         self._store = Store.of(self.config)
-        self._worth = StorageWorth()
-        self.state.features.append(self._worth)
+        self.state.features.append(StorageWorth())
+
+    def find_rows(self) -> None:
+        """Find the features that readings and prices fill."""
+        super().find_rows()
+        self._worth = self.find_feature(StorageWorth)
 
     def take_prices(self, time_s: float, price: float, day: tuple[float, ...]) -> None:
         """Say what its energy is worth by the prices of a day that are known or expected."""
-        self._worth.update(self._store, self._stored.numbers[2], time_s, price, day)
+        worth, stored = self._worth, self.terminals.storage
+        if worth is not None and stored is not None:
+            worth.update(self._store, stored.numbers[2], time_s, price, day)
 
     def _best_p_mw(self, price: float) -> float:
         """Return the power that pays, given what the store holds and what it is worth.

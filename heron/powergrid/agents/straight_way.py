@@ -24,7 +24,16 @@ Tell: TypeAlias = Callable[[Sequence[float]], None]
 _Part: TypeAlias = tuple[Action, int, PartDecoder, Terminals]
 """A device's action, where in the joint one its part starts, who decodes that, and for whom."""
 
-_HOOKS = ("apply_action", "propose", "take_action", "on_message", "command", "part_decoder")
+_HOOKS = (
+    "apply_action",
+    "checked_action",
+    "command",
+    "on_message",
+    "part_decoder",
+    "propose",
+    "schedule_effect",
+    "take_action",
+)
 
 
 class StraightWay:

@@ -6,6 +6,8 @@ and an interpreter finds what all share several times as fast as what differs fr
 
 from __future__ import annotations
 
+from typing import Literal
+
 from heron.powergrid.envelope import (
     Admitted,
     DeviceLimits,
@@ -17,7 +19,7 @@ from heron.powergrid.envelope import (
 from heron.powergrid.features import Row
 from heron.powergrid.quantities import DeviceReading, Setpoint
 
-_PASSED = Admitted(Setpoint(0.0))
+_PASSED: Literal[True] = True
 """Stands for `Admitted` of the last proposal until somebody asks for that."""
 
 
@@ -67,11 +69,11 @@ class Terminals:
     def forget(self, safe: Setpoint) -> None:
         """Return to the start: no reading, and the safe set-point in force."""
         self.reading: DeviceReading | None = None
-        self._result: EnvelopeResult | None = None
+        self._result: EnvelopeResult | Literal[True] | None = None
         self.proposal = self.setpoint = safe
 
     def show(self, reading: DeviceReading) -> None:
-        """Take a reading, and fill the features that it fills."""
+        """Take a reading, and fill the features that it fills, which have the shipped fields."""
         self.reading = reading
         p_mw = reading.p_mw
         if (electrical := self.electrical) is not None:
@@ -88,7 +90,7 @@ class Terminals:
     @property
     def result(self) -> EnvelopeResult | None:
         """What the envelope said of the last proposal; None before there is one."""
-        if self._result is _PASSED:
+        if self._result is True:
             self._result = Admitted(self.proposal)
         return self._result
 

@@ -80,7 +80,7 @@ class MarketSignal(RowFeature):
     @property
     def is_its_row(self) -> bool:
         """Whether the row is the vector: it holds what is known ahead, too."""
-        return self.forecast
+        return self.forecast and type(self).values is MarketSignal.values
 
     def values(self) -> Sequence[float]:
         """Return 28 numbers with a forecast, one without."""

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
 from itertools import pairwise
-from types import MappingProxyType
 
 from heron.powergrid.registers import codec
 from heron.powergrid.registers.codec import Number, Order, Raw, RegisterType
@@ -204,7 +203,7 @@ class RegisterMap(Mapping[str, Register]):
 
     def __init__(self, registers: Iterable[Register]) -> None:
         ordered = sorted(registers, key=lambda r: (r.space, r.address, r.bits or (0, 0)))
-        self._by_name = MappingProxyType({register.name: register for register in ordered})
+        self._by_name = {register.name: register for register in ordered}
         if len(self._by_name) != len(ordered):
             names = [r.name for r in ordered]
             twice = sorted({n for n in names if names.count(n) > 1})

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from heron.agents import CoordinatorAgent
+from heron.agents import CoordinatorAgent, FieldAgent, SystemAgent
 from heron.envs import HeronEnvCore
 from heron.errors import ConfigError
 from heron.protocols import SetpointProtocol
@@ -97,3 +97,51 @@ def test_an_id_that_the_environment_has_already_is_refused_and_nothing_changes(t
     assert list(site.subordinates) == ["b1"]
     assert twin.upstream_id is None
     assert site.action.size == 1
+
+
+class Switch(FieldAgent):
+    def set_action(self):
+        self.action.set_specs(dim_d=1, ncats=3)
+
+
+def test_one_that_the_protocol_cannot_carry_leaves_all_as_it_was(toy):
+    env = HeronEnvCore("site")
+    site = CoordinatorAgent(
+        "MG1",
+        protocol=SetpointProtocol(),
+        config={"agents": [toy.Battery("b1"), Switch("s1")]},
+    )
+    env.register_agent(site)
+    newcomer = toy.Battery("b2")
+    with pytest.raises(ConfigError, match="discrete actions last"):
+        site.add_subordinate(newcomer)
+    assert list(site.subordinates) == ["b1", "s1"]
+    assert newcomer.upstream_id is None
+    assert env.get_heron_agent("b2") is None
+    site.apply_action([1.5, 2.0])
+    assert site.subordinates["b1"].p_mw == 1.5
+
+
+def test_those_above_command_it_too(toy):
+    site = site_with(toy, "b1")
+    operator = SystemAgent("DSO", protocol=SetpointProtocol(), config={"coordinators": [site]})
+    assert operator.action.size == 1
+    site.add_subordinate(toy.Battery("b2"))
+    assert operator.action.size == 2
+    operator.apply_action([1.0, -1.0])
+    assert [b.p_mw for b in site.subordinates.values()] == [1.0, -1.0]
+
+
+def test_through_a_proxy_it_is_seen_before_its_first_report(toy):
+    env = HeronEnvCore("site")
+    site = site_with(toy, "b1")
+    env.register_agent(site)
+    env.use_proxy()
+    env.setup_event_driven()
+    env.run_event_driven(15.0)
+    size = env.get_observations()["MG1"].vector().size
+    late = TickConfig(tick_interval=10.0, msg_delay=5.0)
+    site.add_subordinate(toy.Battery("b2", tick_config=late))
+    assert env.get_observations()["MG1"].vector().size == 2 * size
+    env.reset_agents(seed=1)
+    assert env.get_observations()["MG1"].vector().size == 2 * size

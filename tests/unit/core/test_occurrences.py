@@ -175,3 +175,8 @@ def test_an_installed_package_offers_its_environments_without_being_imported(tmp
     assert "Offered-v0" in heron.registered()
     assert "offers" not in sys.modules
     assert heron.make("Offered-v0", n=3).n == 3
+
+
+def test_disturbances_without_an_end_are_refused():
+    with pytest.raises(ConfigError, match="end_s = inf"):
+        poisson_disturbances("trip", 2.0, start_s=0.0, end_s=float("inf"))

@@ -469,3 +469,8 @@ def test_a_protocol_that_needs_no_action_runs_at_every_tick(toy):
     assert market.protocol.fees_usd == pytest.approx(3 * 2 * round(0.005 * once) / 100)
     env.decide()
     assert traders[0].signal["trade_mwh"] == 0.4
+
+
+def test_fields_of_a_system_protocol_are_a_list():
+    with pytest.raises(ConfigError, match="fields = 'price': a list"):
+        SystemProtocol("price")

@@ -1,10 +1,14 @@
 """What agents see: directly, over a broker, through the proxy, in event-driven time."""
 
+import numpy as np
 import pytest
 
-from heron.agents import FieldAgent, ProxyAgent
+from heron.agents import CoordinatorAgent, FieldAgent, ProxyAgent
+from heron.core import FeatureProvider
+from heron.envs import HeronEnvCore
 from heron.errors import ConfigError
 from heron.messaging import InMemoryBroker
+from heron.scheduling import TickConfig
 
 # --- what agents see ------------------------------------------------------------------------
 
@@ -147,3 +151,60 @@ def test_the_proxy_stores_nobody_it_does_not_know():
         ProxyAgent().store(FieldAgent("gen1").state)
     with pytest.raises(ConfigError, match="history_length"):
         ProxyAgent(history_length=0)
+
+
+# --- whose numbers they are -------------------------------------------------------------------
+
+
+class InPlace(FeatureProvider):
+    """A feature that hands out its own array, and changes it in place."""
+
+    visibility = ("owner", "upper_level")
+
+    def __init__(self):
+        self.numbers = np.zeros(1, dtype=np.float32)
+
+    def names(self):
+        return ("x",)
+
+    def vector(self):
+        return self.numbers
+
+
+def test_what_was_observed_does_not_change_with_the_feature(toy):
+    battery = toy.Battery("b1")
+    feature = InPlace()
+    battery.state.features.append(feature)
+    site = CoordinatorAgent("MG1", config={"agents": [battery]})
+    own, reported = battery.observe(), battery.shown_upstream()
+    seen = site.observe()
+    feature.numbers[0] = 7.0
+    assert own.local["InPlace"][0] == reported["InPlace"][0] == 0.0
+    assert seen.local["subordinates"]["b1"]["InPlace"][0] == 0.0
+
+
+class SameArray:
+    """A policy that fills one array over and over."""
+
+    def __init__(self):
+        self.action = np.zeros(1)
+
+    def forward(self, observation):
+        self.action[0] += 0.25
+        return self.action
+
+
+def test_an_action_under_way_does_not_change_with_the_array_it_came_in(toy):
+    late = TickConfig(tick_interval=1.0, act_delay=2.5)
+    battery = toy.Battery("b1", policy=SameArray(), tick_config=late)
+    env = HeronEnvCore("site")
+    env.register_agent(battery)
+    env.setup_event_driven()
+    env.run_event_driven(4.0)
+    assert battery.p_mw == 0.5
+    command = np.array([1.0])
+    env.submit_actions({"b1": command})
+    battery.policy = None
+    command[0] = -2.0
+    env.run_event_driven(8.0)
+    assert battery.p_mw == 1.0

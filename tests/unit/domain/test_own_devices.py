@@ -11,11 +11,18 @@ import pytest
 from pydantic import Field
 
 from heron.errors import ConfigError
-from heron.powergrid.agents import DEVICE_REGISTRY, DeviceAgent, PowerGridAgent, register_device
+from heron.powergrid.agents import (
+    DEVICE_REGISTRY,
+    DeviceAgent,
+    MicrogridView,
+    PowerGridAgent,
+    register_device,
+)
+from heron.powergrid.connection import ConnectionLimits
 from heron.powergrid.device_configs import DeviceConfig, guide_spelling
 from heron.powergrid.envelope import Admitted, Limited
 from heron.powergrid.features import ElectricalBasePh
-from heron.powergrid.quantities import ClipReason, DeviceReading, Setpoint
+from heron.powergrid.quantities import ClipReason, DeviceReading, MeterReading, Setpoint
 from heron.powergrid.setups import models
 
 READING = DeviceReading(0.0, 0.0, 1.0, 1.0, 1.0)
@@ -160,3 +167,24 @@ def test_the_guides_spelling_comes_back() -> None:
 
     said = {"bus": "1", "p_max_MW": 2.0, "startup_time_hr": 1.0}
     assert guide_spelling(GeneratorConfig.model_validate(said)) == said
+
+
+class FuelCellConfig(DeviceConfig):
+    p_rated_mw: float = Field(gt=0)
+
+    @property
+    def p_range_mw(self) -> tuple[float, float]:
+        return (0.0, self.p_rated_mw)
+
+
+def test_a_device_of_ones_own_that_injects_gives_way_to_a_limit_on_exports() -> None:
+    @register_device("FuelCell")
+    class FuelCell(DeviceAgent):
+        config_model = FuelCellConfig
+
+    entry = {"type": "FuelCell", "name": "f", "device_state_config": {"bus": "1", "p_rated_mw": 1}}
+    grid = PowerGridAgent(grid_config={"name": "MG1", "devices": [entry]})
+    meter, limits = MeterReading(-0.1, 0.0, 1.0, 1.0, 1.0), ConnectionLimits(p_export_max_mw=0.2)
+    grid.update_from(MicrogridView(0.0, meter, {"f": READING}, 30.0, (), limits))
+    grid.apply_action(np.ones(grid.action.size))
+    assert grid.setpoints["f"].p_mw == pytest.approx(0.3)

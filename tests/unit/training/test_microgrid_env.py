@@ -11,7 +11,7 @@ from heron.errors import ConfigError, PowerFlowDiverged
 from heron.powergrid.quantities import Measurements, Setpoint
 from heron.powergrid.setups import load_setup
 from training.envs import MultiAgentMicrogrids, NetworkedGridEnv
-from training.envs.networked_grid_env import DIVERGED_PENALTY
+from training.envs.step_return import DIVERGED_PENALTY
 
 DAY_S = 86_400.0
 

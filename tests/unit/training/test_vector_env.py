@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from training.envs import make_env
-from training.envs.networked_grid_env import DIVERGED_PENALTY
+from training.envs.step_return import DIVERGED_PENALTY
 from training.envs.vector_env import VectorMicrogrids
 
 DAYS = [10, 100, 180, 255]
