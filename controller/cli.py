@@ -18,6 +18,7 @@ from controller.clock import calendar_beats
 from controller.cycle import ANSWER_S
 from controller.minds import PolicyMind, build_minds, require_all
 from controller.runtime import PROCESS, ControllerRuntime, birth
+from heron.cli.numbers import more_than, whole
 from heron.errors import ConfigError, ConfigProblem
 from heron.messaging.address import BrokerAddress
 from heron.messaging.mqtt import MqttBus
@@ -215,15 +216,8 @@ def _page_access(options: argparse.Namespace) -> tuple[str | None, ssl.SSLContex
     return token, context
 
 
-def _positive(text: str) -> float:
-    value = float(text)
-    if not 0.0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text}: expected more than 0")
-    return value
-
-
 def _interval(text: str) -> float:
-    value = _positive(text)
+    value = more_than(0.0)(text)
     longest = LONGEST_LIFE_S / LIVES
     if value > longest:
         raise argparse.ArgumentTypeError(f"{text}: expected at most {longest:g}: commands expire")
@@ -274,7 +268,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add(
         "--answer-wait",
-        type=_positive,
+        type=more_than(0.0),
         default=ANSWER_S,
         metavar="S",
         help="wall seconds that a coordinator waits for the DSO's answer before it serves itself "
@@ -296,7 +290,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add(
         "--http",
-        type=int,
+        type=whole(0, 65535),
         metavar="PORT",
         help="serve the operator's page, /state, /healthz and /metrics; 0: a free port",
     )

@@ -26,7 +26,9 @@ from edge.store import StoreAndForward, TelemetryStore
 from edge.timing import PlantTime
 from edge.web import serve
 from heron import __version__
+from heron.cli.numbers import at_least
 from heron.errors import ConfigError, ConfigProblem
+from heron.files import require_writable_file, write_text
 from heron.messaging.mqtt import MqttBus
 from heron.messaging.presence import require_alone
 from heron.messaging.wire import Status
@@ -62,7 +64,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     timing.add_argument("--pace", help="run free: real or xK, plant seconds a wall second")
     parser.add_argument("--period", type=float, help="wall seconds between two cycles of a device")
-    parser.add_argument("--command-wait", type=float, default=30.0, help="lock-step: wall seconds")
+    parser.add_argument(
+        "--command-wait", type=at_least(0.0), default=30.0, help="lock-step: wall seconds"
+    )
     parser.add_argument("--store", type=Path, help="file that keeps telemetry for the broker")
     parser.add_argument(
         "--orders", type=Path, metavar="FILE", help="keep operators' orders over restarts"
@@ -83,13 +87,14 @@ def run(argv: Sequence[str]) -> int:
     """
     args = _parser().parse_args(list(argv))
     set_up_logging(args.log_level, as_json=args.log_json)
+    require_writable_file("--report", args.report)
     edge = _from_setup(args) if args.site_file is None else _from_site(args)
     spare_what_stays()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         summary = runner.run(edge.run())
     text = json.dumps(summary)
     if args.report is not None:
-        args.report.write_text(text, encoding="utf-8")
+        write_text(args.report, text)
     if args.json:
         print(text)
     return 0

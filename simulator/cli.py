@@ -15,6 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import cast
 
+from heron.cli.numbers import at_least
 from heron.errors import ConfigError, ConfigProblem
 from heron.messaging.bus import Bus
 from heron.messaging.wire import Status
@@ -115,7 +116,7 @@ def _options(arguments: argparse.Namespace, setup: Setup) -> RunOptions:
         host=arguments.host,
         port=arguments.port,
         wait_for=tuple(arguments.wait_for),
-        min_step_wall_s=max(0.0, arguments.min_step_s),
+        min_step_wall_s=arguments.min_step_s,
         exit_when_finished=arguments.exit_when_finished,
         models=tuple(arguments.models),
         maps=maps,
@@ -151,6 +152,7 @@ def start_time_s(text: str, setup: Setup) -> float:
     profiles = setup.profiles
     kind, _, number = text.partition(":")
     days = {"test": profiles.test_days, "train": profiles.train_days}
+    year_s = profiles.n_days * _DAY_S
     try:
         if text == "auto":
             return float(profiles.test_days[0]) * _DAY_S
@@ -158,12 +160,12 @@ def start_time_s(text: str, setup: Setup) -> float:
             return float(days[kind][int(number)]) * _DAY_S
         if kind == "day" and 0 <= int(number) < profiles.n_days:
             return int(number) * _DAY_S
-        if 0.0 <= float(text) < float("inf"):
+        if 0.0 <= float(text) < year_s:
             return float(text)
     except (ValueError, IndexError):
         pass  # said below, with what would be right
     expected = (
-        "expected seconds, auto (first test day), "
+        f"expected seconds (0 to below {year_s:.0f}), auto (first test day), "
         f"day:0 to day:{profiles.n_days - 1}, test:0 to test:{len(profiles.test_days) - 1} "
         f"or train:0 to train:{len(profiles.train_days) - 1}"
     )
@@ -259,7 +261,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--engine", default=None, help="power-flow engine (default: the setup's)")
     add("--plant-dt", type=float, help="plant seconds a step with real or xK (default: K)")
-    add("--min-step-s", type=float, default=0.0, help="least wall seconds a step (lockstep, max)")
+    add(
+        "--min-step-s",
+        type=at_least(0.0),
+        default=0.0,
+        help="least wall seconds a step (lockstep, max)",
+    )
     add("--broker", default="", metavar="URL", help="mqtt://host:port for clock and account")
     add("--site", default="site", help="site in the MQTT topics")
     add("--wait-for", nargs="+", default=[], metavar="EDGE", help="edges that lock-step waits for")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
-import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -19,6 +19,8 @@ from heron.errors import ConfigError, ConfigProblem
 from heron.powergrid.agents import scheme_of
 from heron.powergrid.setups import stated_protocol
 from heron.powergrid.setups.coordination import SETPOINT
+from heron.powergrid.setups.files import read_yaml
+from heron.powergrid.setups.problems import problems_of
 from training.envs.robustness import Robustness, robustness_of, words_of
 
 Algorithm = Literal["ppo", "ippo", "mappo"]
@@ -103,7 +105,7 @@ class TrainOptions(BaseModel):
         event_driven_episodes: Episodes of that test.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     setup: str = "ieee34_ieee13"
     algorithm: Algorithm = "mappo"
@@ -163,7 +165,7 @@ class TrainOptions(BaseModel):
             values.get("counterfactual", True)
             and values.get("batched", values.get("protocol", SETPOINT) == SETPOINT)
             and values.get("storage_shaping", True)
-            and values.get("gamma") in {None, 0}
+            and values.get("gamma") in (None, 0)
         )
         return values if tries else {**SAMPLED_DEFAULTS, **values}
 
@@ -179,30 +181,39 @@ class TrainOptions(BaseModel):
 
     @field_validator("protocol")
     @classmethod
-    def _protocol_is_known(cls, name: str) -> str:
+    def _protocol_is_known(cls, name: str, info: ValidationInfo) -> str:
         try:
             scheme_of(name)
         except ConfigError as error:
-            raise ValueError(f"{name!r}: expected {error.problems[0].expected}") from error
+            raise ValueError(f"expected {error.problems[0].expected}") from error
+        if name != SETPOINT and info.data.get("batched"):
+            raise ValueError("the batched environment knows set-points only; leave out --batched")
         return name
 
-    @model_validator(mode="after")
-    def _fits_together(self) -> Self:
-        if self.protocol != SETPOINT and self.batched:
+    @field_validator("hidden")
+    @classmethod
+    def _layers_have_units(cls, widths: tuple[int, ...]) -> tuple[int, ...]:
+        if not widths or min(widths) < 1:
+            raise ValueError("at least one layer (--hidden-dim) of at least one unit")
+        return widths
+
+    @field_validator("shield")
+    @classmethod
+    def _shield_moves_setpoints(cls, shield: bool, info: ValidationInfo) -> bool:
+        if shield and (info.data.get("batched") or info.data.get("protocol", SETPOINT) != SETPOINT):
             raise ValueError(
-                f"protocol {self.protocol!r}: the batched environment knows set-points only; "
-                "leave out --batched"
+                "moves set-points, of one environment at a time; leave out --batched and --protocol"
             )
-        if self.shield and (self.batched or self.protocol != SETPOINT):
-            raise ValueError(
-                "shield: moves set-points, of one environment at a time; leave out --batched and "
-                "--protocol"
-            )
-        if not self.hidden or min(self.hidden) < 1:
-            raise ValueError(f"hidden {self.hidden!r}: at least one layer of at least one unit")
-        if self.robust is not None and not self.batched:
-            raise ValueError("robust: drawn by batched sampling only; leave out --no-batched")
-        return self
+        return shield
+
+    @field_validator("robust")
+    @classmethod
+    def _robust_is_drawn_in_batches(
+        cls, robust: Robustness | None, info: ValidationInfo
+    ) -> Robustness | None:
+        if robust is not None and not info.data.get("batched", True):
+            raise ValueError("drawn by batched sampling only; leave out --no-batched")
+        return robust
 
     @field_validator("robust", mode="before")
     @classmethod
@@ -281,13 +292,7 @@ def make_options(values: dict[str, Any], source: str = "") -> TrainOptions:
     try:
         options = TrainOptions.model_validate(values)
     except ValidationError as error:
-        problems += [
-            ConfigProblem(
-                ".".join(str(p) for p in e["loc"]) or "options", e["input"], e["msg"], source
-            )
-            for e in error.errors()
-        ]
-        raise ConfigError(problems) from error
+        raise ConfigError([*problems, *problems_of(error, source)]) from error
     if problems:
         raise ConfigError(problems)
     return options
@@ -299,12 +304,4 @@ def read_experiment(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: It cannot be read, or is not a mapping.
     """
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not YAML: {error}") from error
-    if not isinstance(data, dict):
-        raise ConfigError(f"{path}: expected a mapping of options")
-    return data
+    return read_yaml(path)

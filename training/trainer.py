@@ -22,6 +22,7 @@ import ray
 from ray.rllib.algorithms.algorithm import Algorithm
 
 from heron.errors import ConfigError, ConfigProblem
+from heron.files import require_writable_folder
 from training.envs.days import first_days
 from training.envs.timing import PRESETS, Timing
 from training.envs.vector_agents import require_supported
@@ -98,6 +99,7 @@ def train(options: TrainOptions, on_update: Callable[[Update], None]) -> Outcome
         TrainingError: The checkpoint to resume from is of another run.
     """
     directory = options.checkpoint_dir.absolute()
+    require_writable_folder("checkpoint_dir", directory)
     _check_same_run(options, directory)
     env = RllibMicrogrids(env_config(options))
     if options.batched:
@@ -200,9 +202,10 @@ class _Run:
         setup = self._env.inner.setup
         policies = trained_policies(self._algo, self._env, self._options)
         days = self._validation_days[: self._options.event_driven_episodes]
+        view = self._options.visibility_level
 
         def mean_return(timing: Timing | None) -> float:
-            return run_days_timed(setup, policies, days, timing).mean_return
+            return run_days_timed(setup, policies, days, timing, view=view).mean_return
 
         synchronous = mean_return(None)
         return {name: gap(synchronous, mean_return(timing)) for name, timing in PRESETS.items()}

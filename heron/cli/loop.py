@@ -92,6 +92,7 @@ class LoopRunner:
             result.bus = bus.counters
             recorder = None
             if plan.record is not None:
+                plan.record.parent.mkdir(parents=True, exist_ok=True)
                 recorder = outer.enter_context(Recorder(plan.record))
             observer = Observer(bus, result.tally, recorder)
             try:

@@ -12,6 +12,7 @@ import json
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar, get_args
 
+from heron.cli.numbers import at_least, more_than
 from heron.errors import HeronError
 from heron.messaging.bus import Bus
 from heron.messaging.observer import Observer
@@ -57,7 +58,7 @@ def run_limits(argv: Sequence[str]) -> int:
     parser.add_argument("agent", metavar="MICROGRID")
     for way in ("export", "import"):
         text = f"most that it may {way}, MW; not given: free"
-        parser.add_argument(f"--{way}", type=_megawatts, metavar="MW", help=text)
+        parser.add_argument(f"--{way}", type=at_least(0.0), metavar="MW", help=text)
     args = parser.parse_args(list(argv))
     request = LimitRequest(
         agent=args.agent,
@@ -167,13 +168,6 @@ def _print(args: argparse.Namespace, plain: Any, lines: Sequence[str]) -> None:
     print(json.dumps(plain) if args.json else "\n".join(lines))
 
 
-def _megawatts(text: str) -> float:
-    value = float(text)
-    if not 0.0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text}: expected 0 or more")
-    return value
-
-
 def _parser(prog: str, description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=prog, description=description)
     parser.add_argument("--reason", default="", help="why, for the log")
@@ -185,5 +179,7 @@ def add_broker_options(parser: argparse.ArgumentParser) -> None:
     """Add where the agents are, and how long to wait for them."""
     parser.add_argument("--broker", default="mqtt://127.0.0.1:1883", metavar="URL")
     parser.add_argument("--site", default="site", help="name in the topics")
-    parser.add_argument("--wait", type=float, default=5.0, metavar="S", help="for the answer")
+    parser.add_argument(
+        "--wait", type=more_than(0.0), default=5.0, metavar="S", help="for the answer"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")

@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from importlib.metadata import entry_points
 from typing import Any
 
 from heron.errors import ConfigError, ConfigProblem
@@ -20,6 +21,9 @@ from heron.powergrid.setups import (
 )
 from heron.powergrid.setups.loader import find_config
 from heron.powergrid.setups.schema import json_schema_text
+
+CHECKS = "heron.setup_checks"
+"""Entry points of what looks at a setup beside the library: functions of a `Setup`."""
 
 
 def run(argv: Sequence[str]) -> int:
@@ -122,13 +126,35 @@ def _described(setup: Setup, grid: Grid) -> dict[str, Any]:
 def _check(name: str, as_json: bool) -> int:
     problems = check_setup(name)
     problems += _protocol_problems(name)
+    solved = False
+    if not problems:
+        found, solved = _plant_problems(name)
+        problems += found
     if problems:
         return _fail(problems, "", as_json)
     if as_json:
-        print(json.dumps({"ok": True, "problems": []}))
+        print(json.dumps({"ok": True, "problems": [], "solved": solved}))
     else:
-        print(f"{name}: no mistake found")
+        untried = "" if solved else "; the power flow was not tried, the plant is not installed"
+        print(f"{name}: no mistake found{untried}")
     return 0
+
+
+def _plant_problems(name: str) -> tuple[list[ConfigProblem], bool]:
+    """Return what the plant finds wrong, and whether there is a plant to ask."""
+    problems: list[ConfigProblem] = []
+    asked = False
+    for point in entry_points(group=CHECKS):
+        try:
+            check = point.load()
+        except ModuleNotFoundError:  # an installation without the plant
+            continue
+        asked = True
+        problems += check(read_setup(name))
+    source = str(find_config(name))
+    return [
+        ConfigProblem(p.where, p.value, p.expected, p.source or source) for p in problems
+    ], asked
 
 
 def _protocol_problems(name: str) -> list[ConfigProblem]:

@@ -22,9 +22,11 @@ from typing import Any
 from heron import __version__
 from heron.cli.loop import LoopRunner
 from heron.cli.main import EXIT_INTERRUPTED
+from heron.cli.numbers import whole
 from heron.cli.plan import LoopPlan, LoopResult
 from heron.cli.report import build_report, write_report
 from heron.errors import ConfigError, ConfigProblem, HeronError
+from heron.files import require_writable_file
 from heron.messaging.address import BrokerAddress
 from heron.powergrid.agents import scheme_of
 from heron.powergrid.setups import SetupConfig, read_setup
@@ -42,6 +44,8 @@ def run(argv: Sequence[str]) -> int:
         scheme_of(options.protocol)
     if options.broker is not None:
         BrokerAddress.parse(options.broker)
+    require_writable_file("--report", options.report)
+    require_writable_file("--record", options.record)
     folder = _new_folder(options.runs)
     _log_to(folder / "up.log")
     plan = LoopPlan(
@@ -208,20 +212,6 @@ def _pace(text: str) -> str:
     raise argparse.ArgumentTypeError(f"{text!r}: expected real, xK (for example x900) or max")
 
 
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text}: expected 1 or more")
-    return number
-
-
-def _port(text: str) -> int:
-    number = int(text)
-    if not 1 <= number <= 65535:
-        raise argparse.ArgumentTypeError(f"{text}: expected 1 to 65535")
-    return number
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="heron up",
@@ -231,7 +221,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--setup", default=DEFAULT_SETUP, help="name or path (default %(default)s)")
     add("--headless", action="store_true", help="no live table")
-    add("--steps", type=_positive, metavar="N", help="end after N steps of the plant")
+    add("--steps", type=whole(1), metavar="N", help="end after N steps of the plant")
     add(
         "--pace",
         type=_pace,
@@ -259,15 +249,17 @@ def _parser() -> argparse.ArgumentParser:
         help="how the site coordinates, in place of what the setup says: setpoint, price, p2p, "
         "consensus, system, or module:NAME or FILE.py:NAME",
     )
-    add("--seed", type=int, default=0)
+    add("--seed", type=whole(0), default=0)
     add(
         "--start",
         default="auto",
         metavar="WHEN",
         help="seconds of plant time, day:N, test:N, train:N, or auto (the first test day)",
     )
-    add("--port", type=_port, help="Modbus port of the simulator (default: a free one)")
-    add("--http", type=_port, metavar="PORT", help="serve the operator's page on loopback")
+    add("--port", type=whole(1, 65535), help="Modbus port of the simulator (default: a free one)")
+    add(
+        "--http", type=whole(1, 65535), metavar="PORT", help="serve the operator's page on loopback"
+    )
     add("--broker", metavar="URL", help="mqtt://host:port (default: the embedded broker)")
     add("--site", default="site", help="name of the site in the topics (default %(default)s)")
     add("--report", type=Path, metavar="FILE", help="report (default: in the run's folder)")

@@ -18,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from heron.powergrid.costs import quadratic_cost
 from heron.powergrid.device_base import (
     DeviceConfig,
     Efficiency,
@@ -94,7 +95,7 @@ class GeneratorConfig(DeviceConfig):
         if not reading.connected or (self.unit_commitment and p <= 0.0):
             return 0.0
         a, b, c = self.cost_curve_coefs
-        return a * p * p + b * p + c
+        return quadratic_cost(p, a, b, c)
 
     @property
     def has_one_off(self) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from heron.errors import ConfigError, ConfigProblem
+from heron.files import require_writable_file, write_text
 from training.options import FORECASTS
 
 ALWAYS = ("none", "rule", "voltvar", "droop")
@@ -91,9 +92,11 @@ def run(argv: Sequence[str]) -> int:
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     args = _parser().parse_args(list(argv))
+    require_writable_file("--report", args.report)
+    require_writable_file("--out", args.out)
     result, per_day = _evaluate(args)
     if args.out is not None:
-        args.out.write_text(json.dumps({**result, "per_day": per_day}, indent=1))
+        write_text(args.out, json.dumps({**result, "per_day": per_day}, indent=1))
     print(json.dumps(result) if args.json else _table(result))
     return 0
 
@@ -177,7 +180,7 @@ def _evaluate(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]
             late = 0 if name == OPTIMUM else args.late
             run_day(env, policies, days[0], traces[name].add, late=late)
         labels = {name: label(name) for name in figures}
-        args.report.write_text(render(result, comparison, labels, traces), encoding="utf-8")
+        write_text(args.report, render(result, comparison, labels, traces))
     return result, {name: [asdict(day) for day in rows] for name, rows in figures.items()}
 
 

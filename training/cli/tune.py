@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from heron.cli.numbers import whole
 from heron.errors import ConfigError, ConfigProblem
 
 
@@ -23,7 +24,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--every", type=int, default=7, help="every so many-th training day")
     parser.add_argument("--rounds", type=int, default=8, help="rounds of the search")
     parser.add_argument("--population", type=int, default=24, help="settings tried a round")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=whole(0), default=0)
     parser.add_argument("--penalty", type=float, help="$ per pu node hour of violation")
     parser.add_argument("--out", type=Path, help="file of settings (default: the setup's own)")
     parser.add_argument("--json", action="store_true", help="print JSON")

@@ -121,6 +121,7 @@ class EventMode:
     """
 
     def __init__(self, env: NetworkedGridEnv, timing: Timing) -> None:
+        timing.refuse_strangers(env.heron_agents)
         self.timing = timing
         self.events = 0
         self._env = env

@@ -15,18 +15,27 @@ from heron.powergrid.setups.loader import find_config
 from simulator import Plant
 from training.envs.networked_grid_env import NetworkedGridEnv
 
+GUIDES_SETUP = "ieee34_ieee13"
+
 
 class MultiAgentMicrogrids(NetworkedGridEnv):
     """The feeder and the microgrids of a setup, one agent a microgrid.
 
     ``MultiAgentMicrogrids(load_setup("ieee34_ieee13"))`` is the guide's case: the IEEE 34-bus
-    feeder with three IEEE 13-bus microgrids.
+    feeder with three IEEE 13-bus microgrids; so is a mapping without ``microgrid_configs``, such as
+    ``MultiAgentMicrogrids({"centralized": False})``, with what it says in place of the setup's.
 
     Attributes:
         dso: The feeder's operator, above the microgrids.
         limits: What the operator lets each microgrid's connection carry; may be replaced at any
             time, and holds from the next view on.
     """
+
+    def _completed(self, env_config: Any) -> Any:
+        """Take the guide's case where a mapping names no microgrids of its own."""
+        if isinstance(env_config, Mapping) and "microgrid_configs" not in env_config:
+            return {**load_setup(GUIDES_SETUP), **env_config}
+        return env_config
 
     def _build_net(self) -> Plant:
         return Plant(self.setup)

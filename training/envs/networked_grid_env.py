@@ -39,6 +39,7 @@ from training.envs.env_options import (
     split_options,
 )
 from training.envs.event_mode import EventMode
+from training.envs.step_costs import tell_costs
 from training.envs.step_return import StepReturn, diverged_return
 from training.envs.timing import timing_of
 
@@ -102,8 +103,12 @@ class NetworkedGridEnv(PettingZooParallelEnv):
         super().__init__(name, broker)
         with ExitStack() as unfinished:
             unfinished.callback(self.close)
-            self._assemble(as_setup(env_config).under(protocol), own)
+            self._assemble(as_setup(self._completed(env_config)).under(protocol), own)
             unfinished.pop_all()
+
+    def _completed(self, env_config: Any) -> Any:
+        """Return what describes the setup, with what a subclass adds to it."""
+        return env_config
 
     def _assemble(self, setup: Setup, own: Mapping[str, Any]) -> None:
         """Build plant, agents, codecs and clock, with what was said beside the setup."""
@@ -180,8 +185,8 @@ class NetworkedGridEnv(PettingZooParallelEnv):
         `step` subtracts ``penalty * safety`` from the reward and, if rewards are shared, gives
         every agent the mean. An agent answers for the feeder's violations as well as for its
         own; with shared rewards it bears its share of the feeder's cost, too. Where a subclass
-        overrides this, each agent's ``cost`` and ``safety`` are those of the step, as its
-        `update_cost_safety` finds them.
+        overrides this, each agent's ``cost`` and ``safety`` are those of the step; see
+        `training.envs.step_costs.tell_costs`.
         """
         accounts = self.accounts
         if accounts is None:
@@ -303,9 +308,8 @@ class NetworkedGridEnv(PettingZooParallelEnv):
 
     def _rewards(self) -> dict[str, float]:
         """Return what the agents earn, the penalty taken off, shared if the setup says so."""
-        if self._shapes_rewards:
-            for agent in self.agent_dict.values():
-                agent.update_cost_safety()
+        if self._shapes_rewards and self.accounts is not None:
+            tell_costs(self.agent_dict, self.accounts)
         earned, safety = self._reward_and_safety()
         penalty = self.penalty
         rewards: dict[str, float] = {}

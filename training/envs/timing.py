@@ -6,9 +6,12 @@ it is seen, a decision until it is sent, a message until it arrives, a device un
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
+
+import numpy as np
 
 from heron.errors import ConfigError, ConfigProblem
 from heron.scheduling import JitterType, TickConfig
@@ -49,6 +52,9 @@ class Timing:
     act_delays_s: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        problems = list(self._problems())
+        if problems:
+            raise ConfigError(problems)
         if not 0.0 < self.tick_ratio <= 100.0:
             raise ConfigError(
                 [ConfigProblem("timing.tick_ratio", self.tick_ratio, "above 0, at most 100")]
@@ -57,6 +63,39 @@ class Timing:
             self.coordinator(1.0, 0, name)
         for name in ("", *self.act_delays_s):
             self.device(1.0, 0, name)
+
+    def _problems(self) -> Iterator[ConfigProblem]:
+        """Yield every value of the wrong kind."""
+        for name in _NUMBERS:
+            value = getattr(self, name)
+            if not (_is_number(value) or (value is None and name in _OPTIONAL)):
+                yield ConfigProblem(f"timing.{name}", value, "a finite number, at least 0")
+        for name in _MEASURED:
+            by_agent = getattr(self, name)
+            if not isinstance(by_agent, Mapping):
+                yield ConfigProblem(f"timing.{name}", by_agent, "numbers by agent")
+                continue
+            for agent, values in by_agent.items():
+                listed = isinstance(values, tuple | list) and len(values) > 0
+                if not (listed and all(map(_is_number, values))):
+                    expected = "a list of finite numbers, at least 0"
+                    yield ConfigProblem(f"timing.{name}[{agent}]", values, expected)
+
+    def refuse_strangers(self, agents: Iterable[str]) -> None:
+        """Refuse measured times of agents that there are not.
+
+        Raises:
+            ConfigError: With each of them.
+        """
+        known = set(agents)
+        problems = [
+            ConfigProblem(f"timing.{name}", agent, f"one of {', '.join(sorted(known))}")
+            for name in _MEASURED
+            for agent in getattr(self, name)
+            if agent not in known
+        ]
+        if problems:
+            raise ConfigError(problems)
 
     @property
     def ideal(self) -> bool:
@@ -102,6 +141,24 @@ class Timing:
             jitter_ratio=self.jitter_ratio,
             seed=seed,
         )
+
+
+_NUMBERS = (
+    "obs_delay_s",
+    "act_delay_s",
+    "msg_delay_s",
+    "jitter_ratio",
+    "tick_ratio",
+    "device_tick_s",
+    "report_delay_s",
+)
+_OPTIONAL = ("device_tick_s", "report_delay_s")
+_MEASURED = ("intervals_s", "act_delays_s")
+
+
+def _is_number(value: object) -> bool:
+    real = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    return real and 0.0 <= float(value) < math.inf  # type: ignore[arg-type]
 
 
 def _measured(

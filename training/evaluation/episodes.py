@@ -17,6 +17,7 @@ from heron.powergrid.setups import Setup
 from training.envs import MultiAgentMicrogrids
 from training.envs.event_mode import ActingPolicy
 from training.evaluation.lateness import Belated
+from training.evaluation.narrow import NarrowPolicy, load_policy
 
 Policies = Mapping[str, ActingPolicy]
 """One policy per coordinator."""
@@ -135,13 +136,17 @@ def baseline(name: str, setup: Setup, codecs: Mapping[str, PolicyCodec]) -> Poli
     return Baselines(setup, codecs).policies(name)
 
 
-def load_policies(path: Any, codecs: Mapping[str, PolicyCodec]) -> dict[str, OnnxPolicy]:
+def load_policies(
+    path: Any, codecs: Mapping[str, PolicyCodec]
+) -> dict[str, OnnxPolicy | NarrowPolicy]:
     """Load one policy file per agent from a directory: ``<agent>.onnx``.
+
+    One that was trained with a smaller visibility level is given its part of the observation.
 
     Raises:
         PolicyError: A file is missing, damaged or made for another codec.
     """
-    return {agent: OnnxPolicy.load(path / f"{agent}.onnx", c) for agent, c in codecs.items()}
+    return {agent: load_policy(path / f"{agent}.onnx", c) for agent, c in codecs.items()}
 
 
 _SUMMED = (

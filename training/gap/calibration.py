@@ -10,11 +10,11 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -186,10 +186,12 @@ def predict(path: Path, setup: Setup | str, policy: str | None, seed: int = 0) -
         seed: Of the jitter.
 
     Raises:
-        ConfigError: The recording cannot be used, or there is no such setup or policy.
+        ConfigError: The recording cannot be used or is of another site, or there is no such setup
+            or policy.
     """
     recording = read_recording(path)
     setup = as_setup(setup)
+    require_same_site(recording, setup, path)
     step_s = setup.config.step_s
     if not recording.lockstep:
         recording.hearsay_s = hearsay(recording, setup)
@@ -206,6 +208,46 @@ def predict(path: Path, setup: Setup | str, policy: str | None, seed: int = 0) -
     ]
     recorded = recording.reward(first_s, first_s + steps * step_s)
     return Prediction(timing, rate_of(recording), first_s, steps, recorded, *returns)
+
+
+def require_same_site(recording: Recording, setup: Setup, path: Path) -> None:
+    """Refuse a setup that is not the one of a recording, as far as a recording tells.
+
+    Args:
+        recording: Of the run.
+        setup: What is said to have run.
+        path: The recording, for the message.
+
+    Raises:
+        ConfigError: Other coordinators decided, devices were commanded that the setup has not, or
+            the coordinators decided something else than under the setup's protocol.
+    """
+    env = MultiAgentMicrogrids(setup)
+    scheme, numbers = env.scheme, {name: codec.act_dim for name, codec in env.codecs.items()}
+    name, devices = setup.config.name, setup.config.device_ids
+    decided, written = set(recording.decisions), {write.device_id for write in recording.writes}
+    if decided != set(numbers):
+        _refuse_other("coordinators", path, decided, name, numbers)
+    if not written <= set(devices):
+        _refuse_other("devices", path, written, name, devices)
+    if recording.protocol != (scheme.name if scheme.negotiates else ""):
+        recorded = recording.protocol or "no market"
+        _refuse_other("protocol", path, [recorded], name, [scheme.name])
+    if any(numbers[agent] != found for agent, found in recording.action_dims.items()):
+        recorded_words, words = (_words(each) for each in (recording.action_dims, numbers))
+        _refuse_other("numbers decided", path, recorded_words, f"{name}, {scheme.name}", words)
+
+
+def _words(numbers: Mapping[str, int]) -> list[str]:
+    return [f"{agent} {number}" for agent, number in numbers.items()]
+
+
+def _refuse_other(
+    what: str, path: Path, recorded: Iterable[str], setup: str, own: Iterable[str]
+) -> NoReturn:
+    expected = f"a recording of the setup's {what} ({setup}: {', '.join(sorted(own))})"
+    where = f"--from-recording: {path}: {what}"
+    raise ConfigError([ConfigProblem(where, ", ".join(sorted(recorded)), expected)])
 
 
 def _first_time_s(recording: Recording) -> float:

@@ -68,6 +68,8 @@ class Recording:
         commands: (wall s, device, sequence), in order.
         writes: In order.
         lockstep: Whether the plant waited for the agents.
+        protocol: By which the coordinators negotiated; empty where they did not.
+        action_dims: How many numbers each coordinator decides, where it was told.
         hearsay_s: Wall seconds by which a write is heard of later than the plant's clock.
     """
 
@@ -78,6 +80,8 @@ class Recording:
     commands: list[tuple[float, str, int]] = field(default_factory=list)
     writes: list[Write] = field(default_factory=list)
     lockstep: bool = False
+    protocol: str = ""
+    action_dims: dict[str, int] = field(default_factory=dict)
     hearsay_s: float = 0.0
 
     def plant_time(self, at_s: float) -> float:
@@ -152,6 +156,10 @@ def _take(
             # A coordinator whose edge repeats itself decides once more on the same signal.
             if not known or time_s > known[-1].time_s:
                 known.append(DecisionMade(at_s, time_s, heard_s))
+            if message.get("action"):
+                found.action_dims[agent] = len(message["action"])
+        case "market":
+            found.protocol = message["protocol"]
         case "telemetry":
             found.telemetry[agent].append(at_s)
         case "command":

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from heron.errors import ConfigError
+from heron.policy.codec import View
 from heron.policy.together import begin, decide
 from heron.powergrid.setups import Setup
 from training.envs import MultiAgentMicrogrids
@@ -61,6 +62,7 @@ def run_days_timed(
     seed: int = 0,
     *,
     protocol: str | None = None,
+    view: View = "upper_level",
 ) -> TimedFigures:
     """Run one episode a day.
 
@@ -70,6 +72,7 @@ def run_days_timed(
         days: Days of the data year.
         timing: None: the synchronous step.
         protocol: How the agents coordinate; None: as the setup says.
+        view: Whose view the observations are built for, as the policies were trained.
         seed: Of the jitter; a day's jitter does not depend on the other days.
 
     Raises:
@@ -78,7 +81,7 @@ def run_days_timed(
     """
     if not days:
         raise ConfigError("no days to run")
-    config: dict[str, Any] = {"protocol": protocol}
+    config: dict[str, Any] = {"protocol": protocol, "visibility_level": view}
     if timing is not None:
         config |= {"event_driven": True, "timing": timing}
     env = MultiAgentMicrogrids(setup, **config)

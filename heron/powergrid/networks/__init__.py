@@ -1,5 +1,6 @@
 """Feeders as data, and their composition into the grid of a setup; no solver in here."""
 
+from heron.powergrid.networks.by_name import IEEE13Bus, IEEE34Bus
 from heron.powergrid.networks.compose import bus_name, compose
 from heron.powergrid.networks.controls import CapacitorControl, RegulatorControl
 from heron.powergrid.networks.elements import (
@@ -33,6 +34,8 @@ __all__ = [
     "DeviceConnection",
     "Feeder",
     "Grid",
+    "IEEE13Bus",
+    "IEEE34Bus",
     "Line",
     "Load",
     "MicrogridConnection",

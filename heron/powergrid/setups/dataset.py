@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -33,6 +34,9 @@ def load_dataset(path: str | Path) -> Profiles:
     path = Path(path)
     source = str(path)
     header, body = _read(path)
+    if not _holds_rows(body):
+        expected = "a line of column names, then one row a profile step"
+        raise ConfigError([ConfigProblem("data", "no rows", expected, source)])
     names = [name.strip() for name in next(csv.reader([header], skipinitialspace=True), [""])]
     try:
         table = np.loadtxt(io.BytesIO(body), delimiter=",", ndmin=2, quotechar='"')
@@ -87,10 +91,15 @@ def _read(path: Path) -> tuple[str, bytes]:
         header, _, body = (gzip.decompress(raw) if path.suffix == ".gz" else raw).partition(b"\n")
         # Excel marks its "CSV UTF-8" by a byte order mark, which is no part of the first name.
         return header.decode("utf-8-sig").strip(), body
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         problem = ConfigProblem("dataset_path", str(path), f"{expected}: {reason}")
         raise ConfigError([problem]) from error
+
+
+def _holds_rows(body: bytes) -> bool:
+    """Say whether a line is left when those that numpy skips are: blank lines and comments."""
+    return any(line.split(b"#", 1)[0].strip() for line in body.splitlines())
 
 
 def _read_with_gaps(

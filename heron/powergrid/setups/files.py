@@ -10,6 +10,9 @@ import yaml
 
 from heron.errors import ConfigError, ConfigProblem
 
+_VALUES_REFUSED = (ValueError, ArithmeticError, LookupError, AttributeError)
+"""What PyYAML lets out of its constructors: no such date, an empty ``!!int``, ``!!bool x``."""
+
 
 class _StrictLoader(yaml.SafeLoader):
     """Refuses a key that stands twice, where YAML would take the last one."""
@@ -40,8 +43,13 @@ def read_yaml(path: Path) -> dict[str, Any]:
         line = "" if mark is None else f"line {mark.line + 1}, column {mark.column + 1}"
         problem = ConfigProblem(line, None, str(error.problem or error.context), str(path))
         raise ConfigError([problem]) from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError([ConfigProblem("(all)", None, str(error), str(path))]) from error
+    except RecursionError as error:
+        raise ConfigError(
+            [ConfigProblem("(all)", None, "YAML nested less deeply", str(path))]
+        ) from error
+    except (OSError, yaml.YAMLError, *_VALUES_REFUSED) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError([ConfigProblem("(all)", None, reason, str(path))]) from error
     if not isinstance(raw, dict):
         kind = type(raw).__name__
         raise ConfigError([ConfigProblem("(all)", kind, "a mapping of keys", str(path))])

@@ -32,6 +32,10 @@ class _Frozen(PlainNumbers):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+EngineName = Literal["threephase", "balanced", "pandapower", "lightsim2grid"]
+"""Power-flow engines; lightsim2grid where it is installed."""
+
+
 class HeadTransformer(_Frozen):
     """The transformer by which a microgrid joins the feeder; grounded wye on its own side."""
 
@@ -193,7 +197,7 @@ class SetupConfig(_Frozen):
         share_reward: Give every agent the mean reward.
         max_episode_steps: Steps in an episode.
         step_s: Length of a control step in plant seconds.
-        engine: Power-flow engine: ``threephase`` or ``pandapower``.
+        engine: Power-flow engine.
         line_ratings: Whether lines count in the loading, and so in the safety, as transformers do.
         v_limits_pu: Voltage band; outside it a node violates.
         price_profile: Column of the price, $/MWh.
@@ -217,7 +221,7 @@ class SetupConfig(_Frozen):
     share_reward: bool = False
     max_episode_steps: int = Field(96, ge=1)
     step_s: float = Field(900.0, gt=0, le=3600)
-    engine: str = "threephase"
+    engine: EngineName = "threephase"
     line_ratings: bool = False
     v_limits_pu: tuple[float, float] = (0.95, 1.05)
     price_profile: str = "price"

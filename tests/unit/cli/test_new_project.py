@@ -40,13 +40,39 @@ def test_project_installs_passes_its_tests_and_trains(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "domain", "named"),
-    [("a b", "water", "NAME"), ("mine", "class", "DOMAIN"), ("mine", "heron", "DOMAIN")],
+    [
+        ("a b", "water", "NAME"),
+        ("", "water", "NAME"),
+        ("mine.", "water", "NAME"),
+        ("mine-", "water", "NAME"),
+        ("mine_", "water", "NAME"),
+        ("m" * 65, "water", "NAME"),
+        ("heron-hil", "water", "NAME"),
+        ("Heron_HIL", "water", "NAME"),
+        ("torch", "water", "NAME"),
+        ("mine", "class", "DOMAIN"),
+        ("mine", "heron", "DOMAIN"),
+        ("mine", "edge", "DOMAIN"),
+        ("mine", "w__x", "DOMAIN"),
+        ("mine", "__init__", "DOMAIN"),
+        ("mine", "_", "DOMAIN"),
+        ("mine", "", "DOMAIN"),
+        ("mine", "w" * 65, "DOMAIN"),
+        ("mine", "json", "DOMAIN"),
+        ("mine", "numpy", "DOMAIN"),
+        ("mine", "gymnasium", "DOMAIN"),
+        ("mine", "pytest", "DOMAIN"),
+        ("mine", "yaml", "DOMAIN"),
+    ],
 )
 def test_names_that_cannot_be_used_are_refused_and_nothing_is_written(
     tmp_path: Path, name: str, domain: str, named: str
 ) -> None:
-    with pytest.raises(ConfigError, match=named):
+    with pytest.raises(ConfigError) as caught:
         make_project(tmp_path / name, name, domain)
+    assert [(p.where, p.value) for p in caught.value.problems] == [
+        (named, name if named == "NAME" else domain)
+    ]
     assert not list(tmp_path.iterdir())
 
 
@@ -54,3 +80,35 @@ def test_an_existing_folder_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     with pytest.raises(ConfigError, match="does not exist yet"):
         make_project(tmp_path / "mine", "mine", "water")
+
+
+def test_a_link_to_nowhere_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "mine").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(ConfigError, match="does not exist yet"):
+        make_project(tmp_path / "mine", "mine", "water")
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    folder = tmp_path / "file" / "mine"
+    with pytest.raises(ConfigError) as caught:
+        make_project(folder, "mine", "water")
+    assert (
+        str(caught.value) == f"folder = {str(folder)!r}: a folder that can be made: Not a directory"
+    )
+
+
+def test_single_underscores_of_a_domain_stay_in_its_package(tmp_path: Path) -> None:
+    written = make_project(tmp_path / "mine", "mine", "waste_water_")
+    assert {path.parts[0] for path in written if path.suffix == ".py"} == {
+        "waste_water_",
+        "examples",
+        "tests",
+    }
+    assert Path("waste_water_/envs/__init__.py") in written
+
+
+def test_the_readme_installs_heron_before_the_project(tmp_path: Path) -> None:
+    make_project(tmp_path / "mine", "mine", "water")
+    text = (tmp_path / "mine" / "README.md").read_text()
+    assert 0 < text.index('install "heron-hil[training] @ file:///') < text.index('-e ".[dev]"')

@@ -31,6 +31,8 @@ CLASSES = {
     "heron.powergrid.features": "ElectricalBasePh PhaseConnection InverterBasedSource PowerLimits "
     "StatusBlock StorageBlock TapChangerPh ThermalLoading ShuntCapacitorBlock VoltVarCurve "
     "BusVoltages LineFlows NetworkMetrics",
+    "heron.powergrid.networks": "IEEE13Bus IEEE34Bus",
+    "heron.powergrid.costs": "quadratic_cost",
     "heron.powergrid.setups": "load_setup get_available_setups load_dataset",
     "training.envs": "NetworkedGridEnv MultiAgentMicrogrids",
     "simulator": "Plant",

@@ -11,7 +11,14 @@ import pytest
 from heron.errors import ConfigError
 from heron.powergrid.quantities import Setpoint
 from heron.powergrid.setups import read_setup
-from training.gap.calibration import action_delays, fit, rate_of, report_age
+from training.gap.calibration import (
+    action_delays,
+    fit,
+    predict,
+    rate_of,
+    report_age,
+    require_same_site,
+)
 from training.gap.recording import DecisionMade, Recording, Write, read_recording
 
 CONFIG = read_setup("single_microgrid").config
@@ -101,7 +108,8 @@ def test_a_recording_is_read_from_its_messages(tmp_path: Path) -> None:
             (0.0, "clock", "clock", CLOCK),
             (0.0, "signal", "MG1", {"time_s": 0.0}),
             (0.01, "command", "gen1", {"sequence": 1}),
-            (0.01, "decision", "MG1", {"time_s": 0.0}),
+            (0.01, "decision", "MG1", {"time_s": 0.0, "action": [0.5, 0.0]}),
+            (0.01, "market", "DSO", {"protocol": "p2p"}),
             (0.02, "decision", "MG1", {"time_s": 0.0}),
             (0.03, "result", "gen1", RESULT),
             (0.1, "account", "plant", {"time_s": 90.0, "reward": -1.0}),
@@ -113,6 +121,7 @@ def test_a_recording_is_read_from_its_messages(tmp_path: Path) -> None:
     assert found.accounts == [(90.0, 90.0, -1.0)]
     assert found.decisions["MG1"] == [DecisionMade(0.01, 0.0, 0.0)]  # said twice, made once
     assert found.effect_time(found.writes[0]) == 0.0
+    assert (found.protocol, found.action_dims) == ("p2p", {"MG1": 2})
 
 
 def test_a_run_without_an_effect_is_refused_by_name(tmp_path: Path) -> None:
@@ -120,3 +129,47 @@ def test_a_run_without_an_effect_is_refused_by_name(tmp_path: Path) -> None:
     path.write_text(lines((0.0, "clock", "clock", CLOCK)))
     with pytest.raises(ConfigError, match=r"idle\.jsonl.*commands took effect"):
         read_recording(path)
+
+
+RUN = lines(
+    (0.0, "clock", "clock", CLOCK),
+    (0.01, "decision", "MG1", {"time_s": 0.0}),
+    (0.03, "result", "gen1", RESULT),
+    (0.1, "account", "plant", {"time_s": 90.0, "reward": -1.0}),
+    (0.1, "clock", "clock", {**CLOCK, "time_s": 90.0}),
+)
+
+
+def test_a_recording_of_other_coordinators_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    path.write_text(RUN)
+    said = r"run\.jsonl: coordinators = 'MG1': .*\(ieee34_ieee13: MG1, MG2, MG3\)"
+    with pytest.raises(ConfigError, match=said):
+        predict(path, "ieee34_ieee13", None)
+
+
+@pytest.mark.parametrize(
+    ("more", "protocol", "said"),
+    [
+        ({"writes": [Write(0.0, "ess9", 1, Setpoint(0.1))]}, None, "devices = 'ess9'"),
+        ({"protocol": "p2p"}, None, r"protocol = 'p2p': .*\(single_microgrid: setpoint\)"),
+        ({}, "p2p", "protocol = 'no market'"),
+        ({"action_dims": {"MG1": 1}}, None, r"numbers decided = 'MG1 1': .*setpoint: MG1 6\)"),
+    ],
+)
+def test_a_recording_of_another_site_or_protocol_is_refused(
+    more: dict[str, Any], protocol: str | None, said: str
+) -> None:
+    found = recording()
+    for name, value in more.items():
+        setattr(found, name, value)
+    with pytest.raises(ConfigError, match=said):
+        require_same_site(found, read_setup("single_microgrid").under(protocol), Path("run.jsonl"))
+
+
+@pytest.mark.parametrize("protocol", ["setpoint", "price", "p2p"])
+def test_a_recording_of_the_same_site_is_taken(protocol: str) -> None:
+    found = recording()
+    found.protocol = "p2p" if protocol == "p2p" else ""
+    found.action_dims = {"MG1": 6 if protocol == "setpoint" else 1}
+    require_same_site(found, read_setup("single_microgrid").under(protocol), Path("run.jsonl"))

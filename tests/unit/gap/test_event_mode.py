@@ -124,3 +124,38 @@ def test_agents_that_do_not_act_are_told_by_the_end_of_a_step() -> None:
     for agent in env.agent_dict.values():
         for device_id, device in agent.devices.items():
             assert device.reading == env.measurements.devices[device_id]
+
+
+@pytest.mark.parametrize(
+    ("timing", "told"),
+    [
+        ({"tick_ratio": "a"}, r"timing\.tick_ratio = 'a'"),
+        ({"act_delay_s": float("nan")}, r"timing\.act_delay_s = nan"),
+        ({"msg_delay_s": True}, r"timing\.msg_delay_s = True"),
+        ({"intervals_s": 3}, r"timing\.intervals_s = 3: numbers by agent"),
+        ({"intervals_s": {"MG1": 900.0}}, r"timing\.intervals_s\[MG1\] = 900\.0: a list"),
+        ({"act_delays_s": {"gen9": (1.0,)}}, r"timing\.act_delays_s = 'gen9': one of .*gen1"),
+    ],
+)
+def test_timing_of_the_wrong_kind_is_refused_by_name(timing: dict[str, Any], told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        MultiAgentMicrogrids(SETUP, event_driven=True, timing=timing)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"event_driven": True, "timing_jitter": 0.2, "max_episode_steps": 24},
+        {"centralized": False, "message_broker": "in_memory", "max_episode_steps": 24},
+    ],
+)
+def test_a_mapping_without_microgrids_is_the_guides_case(config: dict[str, Any]) -> None:
+    env = MultiAgentMicrogrids(config)
+    assert env.possible_agents == ["MG1", "MG2", "MG3"]
+    assert env.max_episode_steps == 24
+    assert (
+        env.setup.config.model_dump()
+        == read_setup("ieee34_ieee13")
+        .config.model_copy(update={"max_episode_steps": 24})
+        .model_dump()
+    )

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 import yaml
 
 from heron.cli.main import main
+from heron.powergrid.setups import read_setup
 from heron.powergrid.setups.loader import SETUPS_DIR
 from training.cli import evaluate, gap
+from training.envs.timing import Timing
+from training.gap.calibration import Prediction
+from training.gap.disturbed import DisturbedRow
 from training.gap.report import write_report
 from training.gap.sweep import GapRow, GapStudy
 
@@ -70,3 +76,43 @@ def test_a_stride_below_one_is_refused(
 ) -> None:
     assert main(["gap", "none", "--every", every, *more]) == 1
     assert capsys.readouterr().err == f"heron: gap: --every = {every}: expected 1 or more\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "n"),
+    [
+        (["--days", "100-106"], 7),
+        (["--days", "100-106", "--every", "3"], 3),
+        (["--every", "90"], 2),
+    ],
+)
+def test_days_that_are_listed_are_all_run(words: list[str], n: int, tmp_path: Path) -> None:
+    setup = site(tmp_path, 1)
+    argv = ["--setup", setup, "none", "--preset", "training", *words, "--out", f"{tmp_path}/a/b"]
+    assert gap.run(argv) == 0
+    assert len(json.loads((tmp_path / "a" / "b" / "gap.json").read_text())["days"]) == n
+
+
+def test_every_eighth_test_day_is_run_where_nothing_is_said() -> None:
+    setup = read_setup("single_microgrid")
+    usual = gap._days(gap._parser().parse_args([]), setup)
+    assert usual == evaluate.days_of("test", setup)[::8]
+
+
+def test_what_disturbances_cost_is_written_where_it_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = DisturbedRow("nothing", 900.0, 0.0, 1000.0)
+    monkeypatch.setattr("training.gap.disturbed.disturbed", lambda *_, **__: iter([row]))
+    argv = ["--setup", "single_microgrid", "none", "--disturbed", "--days", "14"]
+    assert gap.run([*argv, "--out", str(tmp_path)]) == 0
+    assert json.loads((tmp_path / "gap.json").read_text())["rows"] == [asdict(row)]
+
+
+def test_a_prediction_is_written_where_it_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = Prediction(Timing("recorded"), 900.0, 0.0, 4, -10.0, -11.0, -12.0)
+    monkeypatch.setattr("training.gap.calibration.predict", lambda *_: found)
+    assert gap.run(["--from-recording", "run.jsonl", "--out", str(tmp_path)]) == 0
+    assert json.loads((tmp_path / "gap.json").read_text())["predicted_return"] == -11.0

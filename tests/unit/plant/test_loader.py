@@ -259,7 +259,13 @@ def test_limits_that_cross_are_all_reported() -> None:
         ("- 1\n", "(all)", "a mapping of keys"),
         ("? [a, b]\n: 1\n", "line 1, column 3", "found unhashable key"),
         ("", "(all)", "a mapping of keys"),
+        ("penalty: 2001-99-99\n", "(all)", "month must be in 1..12"),
+        ("penalty: !!int\n", "(all)", "index out of range"),
+        ("penalty: !!bool maybe\n", "(all)", "'maybe'"),
+        ("penalty: a\0b\n", "(all)", "special characters are not allowed in"),
+        (20_000 * "[", "(all)", "YAML nested less deeply"),
     ],
+    ids=["twice", "open", "list", "key", "empty", "date", "no_int", "no_bool", "control", "deep"],
 )
 def test_broken_yaml_names_file_and_place(
     tmp_path: Path, text: str, where: str, expected: str

@@ -1,4 +1,5 @@
 import gzip
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -189,6 +190,27 @@ def test_what_is_no_data_set_is_refused(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     if not name.startswith("missing"):
         path.write_bytes(b"\x80\x04K\x01.")
+    with pytest.raises(ConfigError, match="CSV data set"):
+        load_dataset(path)
+
+
+@pytest.mark.parametrize("text", ["", "\n\n", "load,price\n", "load,price\n\n# none yet\n"])
+def test_a_file_without_rows_is_refused_without_a_warning(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "data.csv"
+    path.write_text(text)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(ConfigError, match="no rows") as caught:
+            load_dataset(path)
+    assert str(caught.value).startswith(f"{path}: data = 'no rows': ")
+    assert "\n" not in str(caught.value)
+
+
+def test_damaged_compression_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "data.csv.gz"
+    damaged = bytearray(gzip.compress(b"load,price\n" + 99 * b"1,2\n"))
+    damaged[10] = 0xFF
+    path.write_bytes(damaged)
     with pytest.raises(ConfigError, match="CSV data set"):
         load_dataset(path)
 

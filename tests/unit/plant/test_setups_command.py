@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,42 @@ def test_show_describes_areas_and_devices(capsys: pytest.CaptureFixture[str]) ->
 
 def test_check_passes_a_sound_setup(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["check", "ieee34_ieee13", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == {"ok": True, "problems": []}
+    assert json.loads(capsys.readouterr().out) == {
+        "ok": True,
+        "problems": [],
+        "solved": True,
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"engine": "foo"}, r"engine = 'foo'.*threephase"),
+        ({"load_scale": 10.0}, "network = .*diverged.*devices at rest"),
+    ],
+)
+def test_check_finds_what_no_plant_can_run(
+    change: dict[str, object], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raw = yaml.safe_load((SETUPS_DIR / "single_microgrid" / "config.yml").read_text())
+    raw["dataset_path"] = str(SETUPS_DIR / "single_microgrid" / raw["dataset_path"])
+    place = raw["microgrid_configs"][0] if "load_scale" in change else raw
+    (tmp_path / "config.yml").write_text(yaml.safe_dump(raw))
+    assert run(["check", str(tmp_path)]) == 0
+    place.update(change)
+    (tmp_path / "config.yml").write_text(yaml.safe_dump(raw))
+    assert run(["check", str(tmp_path)]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.search(told, line)
+    assert str(tmp_path / "config.yml") in line
+
+
+def test_without_the_plant_check_says_that_it_did_not_try(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("heron.cli.setups.entry_points", lambda group: [])
+    assert run(["check", "single_microgrid"]) == 0
+    assert "the power flow was not tried" in capsys.readouterr().out
 
 
 def test_check_reports_file_data_and_network_together(

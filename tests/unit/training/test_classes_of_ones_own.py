@@ -195,8 +195,11 @@ def test_shaped_rewards_find_cost_and_safety_of_the_step(clock: Mapping[str, Any
     env = Shaped({**setup_with(Warming), "penalty": 100.0}, **clock)
     rewards, _ = run(env)
     assert env.accounts is not None
-    running = sum(env.accounts.agents["MG1"].device_cost_usd.values())
-    assert rewards[-1] == pytest.approx(-running - 100.0 * 0.25)
+    account = env.accounts.agents["MG1"]
+    assert rewards[-1] == pytest.approx(-account.cost_usd - 100.0 * (account.safety + 0.25))
+    grid = env.agent_dict["MG1"]
+    assert grid.devices["ess1"].cost == account.device_cost_usd["ess1"]
+    assert grid.devices["gen1"].cost == pytest.approx(account.device_cost_usd["gen1"])
 
 
 @dataclass

@@ -77,7 +77,7 @@ def test_the_shield_samples_one_environment_at_a_time() -> None:
     assert options.setup_overrides()["shield"] is True
     assert "--shield" in options.command_line()
     for wrong in ({"batched": True}, {"protocol": "price"}):
-        with pytest.raises(ConfigError, match="shield: moves set-points"):
+        with pytest.raises(ConfigError, match="shield = True: moves set-points"):
             make_options({"shield": True, **wrong})
 
 

@@ -11,7 +11,7 @@ import pytest
 from heron.cli.main import main
 from heron.errors import ConfigError
 from heron.policy import OnnxPolicy
-from training.cli import evaluate, export, train
+from training.cli import evaluate, export, gap, train
 from training.envs.timing import PRESETS
 from training.errors import TrainingDiverged, TrainingError
 from training.options import TrainOptions, make_options
@@ -135,6 +135,49 @@ def test_wrong_options_are_one_line_each(capsys: pytest.CaptureFixture[str]) -> 
     assert "gamma" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--lr", "inf"], "lr = inf: "),
+        (["--reward-scale", "nan"], "reward_scale = nan: "),
+        (["--penalty", "inf"], "penalty = inf: "),
+        (["--hidden-dim", "0"], "hidden = (0, 0): at least one layer"),
+        (["--batched", "--shield"], "shield = True: moves set-points"),
+        (["--batched", "--protocol", "price"], "protocol = 'price': the batched environment"),
+        (["--no-batched", "--robust", "scada"], "robust = "),
+    ],
+)
+def test_a_wrong_option_is_one_line_that_names_it(
+    words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", *words]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"heron: train: {told}")
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("lr: [1\n", "line 2, column 1"),
+        ("lr: 2001-99-99\n", "month must be in 1..12"),
+        ("lr: 1\nlr: 2\n", "the key 'lr' stands twice"),
+        ("- 1\n", "a mapping of keys"),
+        ("gamma: [1]\n", "gamma = [1]"),
+    ],
+)
+def test_a_malformed_experiment_file_is_one_line_that_names_it(
+    tmp_path: Path, text: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "experiment.yaml"
+    path.write_text(text)
+    assert main(["train", "--config", str(path)]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"heron: train: {path}: ")
+    assert told in said
+    assert said.count("\n") == 1
+
+
 def test_options_of_a_file_give_way_to_the_command_line(tmp_path: Path) -> None:
     path = tmp_path / "experiment.yaml"
     path.write_text("algorithm: ippo\nlr: 0.001\n")
@@ -164,6 +207,47 @@ def test_trained_policy_is_tested_in_event_driven_time(
     monkeypatch.setattr("training.trainer.PRESETS", {"training": PRESETS["training"]})
     outcome = run_training(short(tmp_path, event_driven_test=True), lambda update: None)
     assert outcome.timing_gaps == {"training": pytest.approx(0.0, abs=1e-9)}
+
+
+@pytest.mark.parametrize("level", ["owner", "public"])
+def test_a_policy_that_saw_less_is_tested_exported_and_compared(
+    level: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("training.trainer.PRESETS", {"training": PRESETS["training"]})
+    site = ["--setup", "single_microgrid"]
+    options = short(
+        tmp_path, setup=site[1], visibility_level=level, event_driven_test=True, hidden=(8, 8)
+    )
+    outcome = run_training(options, lambda update: None)
+    assert outcome.timing_gaps == {"training": pytest.approx(0.0, abs=1e-9)}
+    policies = str(tmp_path / "policies")
+    assert export.run([str(tmp_path), "--out", policies]) == 0
+    capsys.readouterr()
+    assert evaluate.run([*site, policies, "--only", "--days", "14", "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)["policies"][policies]
+    words = ["--days", "14", "--preset", "training", "--json"]
+    assert gap.run([*site, policies, *words]) == 0
+    studied = json.loads(capsys.readouterr().out)
+    assert studied["synchronous_return"] == pytest.approx(-figures["objective_usd"])
+    assert studied["rows"][0]["gap"] == pytest.approx(0.0, abs=1e-9)
+
+
+def test_a_directory_that_cannot_be_made_is_refused_before_ray_starts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def must_not_start(options: TrainOptions) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr("training.trainer.start_ray", must_not_start)
+    (tmp_path / "file").touch()
+    assert main(["train", "--checkpoint-dir", str(tmp_path / "file" / "run")]) == 1
+    assert capsys.readouterr().err == (
+        f"heron: train: checkpoint_dir = '{tmp_path}/file/run': a folder that can be written: "
+        f"{tmp_path}/file is no folder\n"
+    )
 
 
 @pytest.mark.parametrize("argv", [["--setup", "nowhere"], ["--engine", "magic"]])
