@@ -25,23 +25,19 @@ def whole(least: int, most: int | None = None) -> Callable[[str], int]:
 
 def at_least(least: float) -> Callable[[str], float]:
     """Return the type of finite numbers from ``least`` on."""
-
-    def read(text: str) -> float:
-        number = _finite(text)
-        if number < least:
-            raise ArgumentTypeError(f"{text}: expected {least:g} or more")
-        return number
-
-    return read
+    return _finite_where(lambda number: number >= least, f"{least:g} or more")
 
 
 def more_than(bound: float) -> Callable[[str], float]:
     """Return the type of finite numbers above ``bound``."""
+    return _finite_where(lambda number: number > bound, f"more than {bound:g}")
 
+
+def _finite_where(fits: Callable[[float], bool], span: str) -> Callable[[str], float]:
     def read(text: str) -> float:
         number = _finite(text)
-        if number <= bound:
-            raise ArgumentTypeError(f"{text}: expected more than {bound:g}")
+        if not fits(number):
+            raise ArgumentTypeError(f"{text}: expected {span}")
         return number
 
     return read

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,14 +27,7 @@ from heron.powergrid.setups import models
 READING = DeviceReading(0.0, 0.0, 1.0, 1.0, 1.0)
 
 
-@pytest.fixture(autouse=True)
-def registries_as_they_were(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(models, "_extra_types", dict(models._extra_types))
-    before = dict(DEVICE_REGISTRY)
-    yield
-    for name in set(DEVICE_REGISTRY) - set(before):
-        del DEVICE_REGISTRY[name]
-    dict.update(DEVICE_REGISTRY, before)
+pytestmark = pytest.mark.usefixtures("device_types_as_they_were")
 
 
 @dataclass

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,6 @@ import pytest
 from heron.core import FeatureProvider, Observation
 from heron.errors import ConfigError
 from heron.powergrid.agents import (
-    DEVICE_REGISTRY,
     ESS,
     Generator,
     PowerGridAgent,
@@ -27,7 +26,7 @@ from heron.powergrid.features import (
     StorageBlock,
 )
 from heron.powergrid.quantities import DeviceReading
-from heron.powergrid.setups import load_setup, models
+from heron.powergrid.setups import load_setup
 from training.envs import MultiAgentMicrogrids
 
 CLOCKS: list[dict[str, Any]] = [
@@ -43,13 +42,7 @@ STEPS = 3
 DAY = {"day": 100}
 
 
-@pytest.fixture(autouse=True)
-def registries_as_they_were(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(models, "_extra_types", dict(models._extra_types))
-    before = dict(DEVICE_REGISTRY)
-    yield
-    for name in set(DEVICE_REGISTRY) - set(before):
-        del DEVICE_REGISTRY[name]
+pytestmark = pytest.mark.usefixtures("device_types_as_they_were")
 
 
 def site(coordinator: type[PowerGridAgent]) -> type[MultiAgentMicrogrids]:
